@@ -1,0 +1,146 @@
+package storage
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gofrs/uuid/v5"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+	"github.com/sofatutor/caddy-llm-proxy/internal/token"
+)
+
+// TestLoadIsOneQuery counts what the request path sends to the database.
+func TestLoadIsOneQuery(t *testing.T) {
+	db := openDB(t, "")
+	f := makeSealed(t, db, "a")
+	counting := &countingConnector{driver: db.conns.Load().reader.Driver(), dsn: db.dialect.(*sqliteDB).dsn("deferred")}
+	reader := sql.OpenDB(counting)
+	defer reader.Close()
+	counted := *db.conns.Load()
+	counted.reader = reader
+	for query, to := range map[string]**sql.Stmt{loadTokenSQL: &counted.loadToken, loadProjectSQL: &counted.loadProject} {
+		stmt, err := reader.Prepare(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stmt.Close()
+		*to = stmt
+	}
+	old := db.conns.Swap(&counted)
+	defer db.conns.Store(old)
+
+	counting.prepared.Store(0)
+	for n := int32(1); n <= 5; n++ {
+		counting.queries.Store(0)
+		if _, err := db.LoadToken(t.Context(), f.token.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.LoadProject(t.Context(), f.project.ID); err != nil {
+			t.Fatal(err)
+		}
+		if q, p := counting.queries.Load(), counting.prepared.Load(); q != 2 || p != 0 {
+			t.Errorf("%d queries and %d preparations for two loads", q, p)
+		}
+	}
+}
+
+// countingConnector is a driver that counts statements.
+type countingConnector struct {
+	driver            driver.Driver
+	dsn               string
+	prepared, queries atomic.Int32
+}
+
+func (c *countingConnector) Driver() driver.Driver { return c.driver }
+
+func (c *countingConnector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	return countingConn{conn, c}, err
+}
+
+type countingConn struct {
+	driver.Conn
+	counts *countingConnector
+}
+
+func (c countingConn) Prepare(query string) (driver.Stmt, error) {
+	c.counts.prepared.Add(1)
+	stmt, err := c.Conn.Prepare(query)
+	return countingStmt{stmt, c.counts}, err
+}
+
+type countingStmt struct {
+	driver.Stmt
+	counts *countingConnector
+}
+
+func (s countingStmt) Query(args []driver.Value) (driver.Rows, error) {
+	s.counts.queries.Add(1)
+	return s.Stmt.Query(args)
+}
+
+// BenchmarkLoadToken loads random tokens, each with a project of two keys.
+func BenchmarkLoadToken(b *testing.B) {
+	for _, tokens := range []int{1_000, 100_000} {
+		b.Run(fmt.Sprint(tokens), func(b *testing.B) {
+			db := openDB(b, "")
+			ids := fillTokens(b, db, tokens)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				i = (i + 7919) % tokens
+				if _, err := db.LoadToken(b.Context(), ids[i]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// fillTokens makes tokens of ten projects with two keys each.
+func fillTokens(b *testing.B, db *DB, n int) []uuid.UUID {
+	b.Helper()
+	var ids []uuid.UUID
+	err := db.Update(b.Context(), func(tx *Tx) error {
+		var projects []uuid.UUID
+		for i := range 10 {
+			p := project.Project{Name: fmt.Sprint("project ", i), Active: true}
+			if err := tx.CreateProject(b.Context(), &p); err != nil {
+				return err
+			}
+			projects = append(projects, p.ID)
+			for _, provider := range []string{"anthropic", "openai"} {
+				k := project.Key{ProjectID: p.ID, Provider: provider, Weight: 1, Active: true}
+				if err := tx.CreateKey(b.Context(), &k, secret.NewValue("sk-0123456789abcdef0123456789abcdef")); err != nil {
+					return err
+				}
+			}
+		}
+		hash := make([]byte, token.HashSize)
+		for i := range n {
+			id, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			_, _ = rand.Read(hash)
+			t := token.Token{ID: id, ProjectID: projects[i%len(projects)], Name: fmt.Sprint("token ", i), Active: true,
+				Hash: hash, HashScheme: token.SchemeHMAC, Policy: project.Policy{AllowedModels: []string{"gpt-4o*"}}}
+			if err := tx.CreateToken(b.Context(), &t); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return ids
+}

@@ -1,0 +1,172 @@
+package storage
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/sofatutor/caddy-llm-proxy/migrations"
+)
+
+// Pragmas of every connection. busy_timeout comes first, because those after it
+// may have to wait for another process already.
+const (
+	sqliteBusyTimeout = "busy_timeout(5000)"
+	sqliteWAL         = "journal_mode(WAL)"
+	sqliteSync        = "synchronous(FULL)" // an acknowledged change survives a power cut
+	sqliteForeignKeys = "foreign_keys(1)"
+	sqliteWALLimit    = "journal_size_limit(67108864)" // what a checkpoint leaves of the log
+	sqliteQueryOnly   = "query_only(1)"
+)
+
+// sqliteDB is the [dialect] of a SQLite file.
+type sqliteDB struct {
+	path   string // absolute
+	logger *slog.Logger
+}
+
+func newSQLite(path string, logger *slog.Logger) (*sqliteDB, error) {
+	switch {
+	case path == "":
+		return nil, errors.New("the database path is empty: expected the path of a SQLite file")
+	case strings.HasPrefix(path, ":memory:"), strings.HasPrefix(path, "file:"):
+		return nil, errors.New("the database path is not a file's: expected a plain path, without file: or :memory:")
+	case strings.ContainsRune(path, 0):
+		return nil, errors.New("the database path holds a NUL character")
+	case strings.Contains(path, "://"):
+		return nil, errors.New("the database path is a URL: expected the path of a SQLite file")
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("the database path: %w", err)
+	}
+	return &sqliteDB{path: abs, logger: logger}, nil
+}
+
+func (s *sqliteDB) migrations() migrations.Dialect { return migrations.SQLite }
+
+// openWriter makes file and directory if they are missing, and connects once:
+// SQLite has one writer at a time, and a second connection would only wait for
+// the first in a way that no context can end.
+func (s *sqliteDB) openWriter(ctx context.Context) (*sql.DB, error) {
+	warnOfLibc(s.logger)
+	if err := s.createFile(); err != nil {
+		return nil, err
+	}
+	pool, err := s.connect(ctx, 1, "immediate", sqliteBusyTimeout, sqliteWAL, sqliteSync, sqliteForeignKeys, sqliteWALLimit)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.refuseForeign(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+func (s *sqliteDB) openReader(ctx context.Context) (*sql.DB, error) {
+	return s.connect(ctx, max(4, 2*runtime.GOMAXPROCS(0)), "deferred", sqliteBusyTimeout, sqliteQueryOnly)
+}
+
+func (s *sqliteDB) openExisting(ctx context.Context) (*sql.DB, error) {
+	if exists, err := s.fileExists(); err != nil || !exists {
+		return nil, err
+	}
+	return s.connect(ctx, 1, "deferred", sqliteBusyTimeout, sqliteQueryOnly)
+}
+
+// connect opens a pool and its first connection.
+func (s *sqliteDB) connect(ctx context.Context, size int, txlock string, pragmas ...string) (*sql.DB, error) {
+	pool, err := sql.Open("sqlite", s.dsn(txlock, pragmas...))
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", s.path, err)
+	}
+	pool.SetMaxOpenConns(size)
+	pool.SetMaxIdleConns(size) // an idle connection costs less than preparing its statements again
+	if err := pool.PingContext(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("opening %s: %w", s.path, s.explain(err))
+	}
+	return pool, nil
+}
+
+// dsn writes the path as a URI, in which no character of a path has a meaning of
+// its own. mode=rw: a file that vanished is an error, not a new empty database.
+func (s *sqliteDB) dsn(txlock string, pragmas ...string) string {
+	path := filepath.ToSlash(s.path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // C:/dir becomes file:///C:/dir
+	}
+	query := url.Values{"mode": {"rw"}, "_txlock": {txlock}, "_pragma": pragmas, "_dqs": {"0"}, "_error_rc": {"1"}}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
+}
+
+// refuseForeign keeps us from migrating another program's database.
+func (s *sqliteDB) refuseForeign(ctx context.Context, pool *sql.DB) error {
+	var ours, tables int
+	err := pool.QueryRowContext(ctx,
+		`SELECT COUNT(*) FILTER (WHERE name = $1), COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\_%' ESCAPE '\'`,
+		migrations.Table).Scan(&ours, &tables)
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", s.path, s.explain(err))
+	}
+	if ours == 0 && tables > 0 {
+		return fmt.Errorf("%s is the database of another program: give a path of its own", s.path)
+	}
+	return nil
+}
+
+// lockRow is empty: a transaction holds the only write lock from its start.
+func (s *sqliteDB) lockRow() string { return "" }
+
+func (s *sqliteDB) isUniqueViolation(err error) bool {
+	code := sqliteCode(err)
+	return code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+}
+
+func (s *sqliteDB) isForeignKeyViolation(err error) bool {
+	return sqliteCode(err) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
+func (s *sqliteDB) unreachable(err error) error {
+	switch sqliteCode(err) & 0xff { // the rest of an extended code is detail
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return ErrBusy
+	case sqlite3.SQLITE_FULL:
+		return ErrFull
+	case sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL:
+		return ErrUnreachable
+	}
+	if isFileError(err) {
+		return ErrUnreachable
+	}
+	return nil
+}
+
+// explain names what SQLite's own words leave open.
+func (s *sqliteDB) explain(err error) error {
+	switch sqliteCode(err) & 0xff {
+	case sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("it is not a SQLite database: %w", err)
+	case sqlite3.SQLITE_CORRUPT:
+		return fmt.Errorf("the file is damaged, restore it from a backup: %w", err)
+	}
+	return err
+}
+
+// sqliteCode is the driver's extended result code, or 0.
+func sqliteCode(err error) int {
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
