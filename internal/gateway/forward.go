@@ -1,0 +1,214 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+)
+
+// prepare reads and judges the body and makes the outbound request, short of
+// its credential.
+func (x *exchange) prepare() (*http.Request, *apierr.Error) {
+	req := http.Request{
+		Method: x.method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Host: x.route.Provider.Host(),
+	}
+	if err := x.takeBody(&req); err != nil {
+		return nil, err
+	}
+	req.Header = x.g.outboundHeader(x.r.Header, x.upload)
+	req.URL = x.route.URL(withoutKey(x.r.URL.RawQuery))
+	return req.WithContext(x.ctx), nil
+}
+
+// takeBody gives the outbound request its body: none for methods without one,
+// a stream for uploads that no rule looks into, else the bytes, judged.
+func (x *exchange) takeBody(req *http.Request) *apierr.Error {
+	var in inspection
+	names := x.g.paramNames[x.route.Provider.Name]
+	if x.method == http.MethodGet || x.method == http.MethodHead {
+		in.params = newParams(names)
+		return x.judge(&in, scanOK, false)
+	}
+	if x.upload && !x.mustJudge() {
+		return x.takeUpload(req)
+	}
+	if encoding := x.r.Header["Content-Encoding"]; len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "identity") {
+		return errCompressed
+	}
+	body, err := readBody(x.r, x.g.cfg.MaxBody, &x.scratch)
+	if err != nil {
+		return err
+	}
+	x.rec.BytesIn = int64(len(body))
+	problem := scanNotJSON
+	in.params = newParams(names)
+	switch contentType := x.r.Header.Get("Content-Type"); {
+	case len(body) == 0:
+	case x.upload && isMultipart(contentType):
+		in, problem = inspectForm(body, contentType, names)
+	default:
+		in, problem = inspectJSON(body, names)
+	}
+	if err := x.judge(&in, problem, len(body) > 0); err != nil {
+		return err
+	}
+	if len(body) > 0 {
+		req.Body = newOutboundBody(body)
+		req.ContentLength = int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return newOutboundBody(body), nil }
+	} else {
+		req.Body = http.NoBody
+	}
+	return nil
+}
+
+func (x *exchange) takeUpload(req *http.Request) *apierr.Error {
+	limit := x.g.cfg.MaxUpload
+	switch {
+	case x.r.ContentLength > limit:
+		return errTooLarge
+	case x.r.ContentLength == 0:
+		req.Body = http.NoBody
+	default:
+		req.Body = &uploadBody{body: x.r.Body, left: limit}
+		req.ContentLength = x.r.ContentLength
+	}
+	return nil
+}
+
+// forward sends the request with the provider's credential and passes the
+// answer on.
+func (x *exchange) forward(req *http.Request) *apierr.Error {
+	credential, err := x.credential()
+	if err != nil {
+		return err
+	}
+	p := x.route.Provider
+	setCredential(req, p.Auth, credential)
+	x.rec.Attempts++
+	sent := time.Now()
+	x.g.cfg.Inflight.await(&x.flight, p.ResponseHeaderTimeout)
+	resp, rtErr := x.g.cfg.Transports[p.Name].RoundTrip(req)
+	x.flight.arrived()
+	x.headerT = time.Now()
+	x.rec.Upstream = x.headerT.Sub(sent)
+	if rtErr != nil {
+		return x.upstreamFailure(req, rtErr)
+	}
+	defer resp.Body.Close()
+	if err := x.screen(resp, credential); err != nil {
+		return err
+	}
+	return x.relay(resp)
+}
+
+// credential is the project's key for the provider, or the shared one.
+func (x *exchange) credential() (secret.Value, *apierr.Error) {
+	p, project := x.route.Provider, x.identity.Project
+	var broken error
+	for i := range project.Credentials {
+		c := &project.Credentials[i]
+		if c.Provider != p.Name {
+			continue
+		}
+		if c.Err == nil {
+			x.rec.KeyID = c.KeyID
+			return c.Secret, nil
+		}
+		broken = c.Err
+	}
+	switch {
+	case broken != nil: // a project's own key that cannot be opened is no reason to spend the shared one
+		return secret.Value{}, errNoCredential.WithCause(broken)
+	case project.UseSharedKeys && !p.APIKey.IsZero():
+		return p.APIKey, nil
+	case p.Keyless:
+		return secret.Value{}, nil
+	}
+	return secret.Value{}, errNoCredential
+}
+
+// setCredential is the last thing that happens to a request before it is sent.
+func setCredential(req *http.Request, auth provider.Auth, credential secret.Value) {
+	if credential.IsZero() {
+		return
+	}
+	switch auth.Scheme {
+	case provider.AuthBearer:
+		req.Header["Authorization"] = []string{"Bearer " + credential.Reveal()}
+	case provider.AuthHeader:
+		req.Header[auth.Name] = []string{credential.Reveal()}
+	case provider.AuthQuery:
+		if req.URL.RawQuery != "" {
+			req.URL.RawQuery += "&"
+		}
+		req.URL.RawQuery += url.QueryEscape(auth.Name) + "=" + url.QueryEscape(credential.Reveal())
+	}
+}
+
+// upstreamFailure explains why there is no answer. The transport's error is
+// for logs alone.
+func (x *exchange) upstreamFailure(req *http.Request, err error) *apierr.Error {
+	var ours *apierr.Error
+	if cause := x.cause(); cause != nil {
+		if errors.As(cause, &ours) {
+			return ours
+		}
+		x.rec.Outcome = OutcomeClientCancelled
+		return errUpstream.WithCause(cause)
+	}
+	if upload, ok := req.Body.(*uploadBody); ok {
+		switch {
+		case upload.exceeded:
+			x.rec.Outcome = OutcomeRefused
+			return errTooLarge
+		case upload.failed:
+			x.rec.Outcome = OutcomeClientCancelled
+			return errBodyRead
+		}
+	}
+	var netErr net.Error
+	if errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded) {
+		return errUpstreamTimeout.WithCause(err)
+	}
+	return errUpstream.WithCause(err)
+}
+
+// exposeHeaders adds what a client may know about how it was served.
+func (x *exchange) exposeHeaders(h http.Header) {
+	values := make([]string, 2) // one array for two headers
+	values[0] = x.rec.RequestID
+	h["X-Llm-Proxy-Request-Id"] = values[0:1:1]
+	if names := x.g.names[x.rec.Provider]; names != nil {
+		h["X-Llm-Proxy-Provider"] = names
+	}
+	switch x.rec.Attempts {
+	case 1:
+		h["X-Llm-Proxy-Attempts"] = one
+	default:
+		h["X-Llm-Proxy-Attempts"] = []string{strconv.Itoa(x.rec.Attempts)}
+	}
+	b := make([]byte, 0, 64)
+	b = append(b, "llm-proxy;dur="...)
+	b = appendMillis(b, time.Since(x.rec.Started)-x.rec.Upstream)
+	if x.rec.Attempts > 0 {
+		b = append(b, ", upstream;dur="...)
+		b = appendMillis(b, x.rec.Upstream)
+	}
+	values[1] = string(b)
+	h["Server-Timing"] = values[1:2:2]
+}
+
+func appendMillis(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, float64(max(d, 0))/float64(time.Millisecond), 'f', 3, 64)
+}

@@ -1,0 +1,118 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+)
+
+// forwardedExact are the client headers that reach a provider, besides those
+// with a prefix below. All keys are canonical.
+var forwardedExact = map[string]bool{
+	"Accept": true, "Accept-Language": true, "Accept-Charset": true,
+	"Range": true, "If-Range": true, "If-Match": true, "If-None-Match": true, "If-Modified-Since": true, "If-Unmodified-Since": true,
+	"Cache-Control": true, "User-Agent": true, "Idempotency-Key": true, "Openai-Beta": true,
+	"Content-Type": true, "Content-Language": true, "Content-Disposition": true, "Content-Md5": true, "Content-Digest": true, "Content-Range": true,
+}
+
+var forwardedPrefixes = [...]string{"Anthropic-", "X-Stainless-", "X-Claude-Code-", "X-Goog-"}
+
+// neverForwarded cannot be added by forward_headers: credentials, what tells
+// of the client or of us, and what belongs to one connection (RFC 9110, 7.6.1).
+var neverForwarded = map[string]bool{
+	"Authorization": true, "Proxy-Authorization": true, "Proxy-Authenticate": true, "X-Api-Key": true, "Api-Key": true,
+	"X-Goog-Api-Key": true, "X-Goog-Iam-Authorization-Token": true, "Cookie": true, "Cookie2": true, "Set-Cookie": true,
+	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+	"Http2-Settings": true, "Via": true, "Forwarded": true, "X-Real-Ip": true, "X-Client-Ip": true, "True-Client-Ip": true,
+	"Cf-Connecting-Ip": true, "Cf-Ipcountry": true, "Fastly-Client-Ip": true, "X-Cluster-Client-Ip": true, "X-Original-Forwarded-For": true,
+	"Host": true, "Content-Length": true, "Content-Encoding": true, "Accept-Encoding": true, "Expect": true, "Early-Data": true,
+	"Alt-Used": true,
+}
+
+var neverForwardedPrefixes = [...]string{"X-Forwarded-", "X-Llm-Proxy-", "Sec-", "Proxy-", ":"}
+
+// responseDropped are the provider's headers that speak of its own connection
+// or host and would mean something else coming from ours.
+var responseDropped = map[string]bool{
+	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+	"Proxy-Authenticate": true, "Alt-Svc": true, "Strict-Transport-Security": true,
+}
+
+var (
+	identity = []string{"identity"}
+	one      = []string{"1"}
+)
+
+// outboundHeader makes the header that the provider sees, short of its
+// credential: an allow-list of the client's, never the client's map itself.
+func (g *Gateway) outboundHeader(in http.Header, upload bool) http.Header {
+	out := make(http.Header, len(in)+2)
+	listed := in["Connection"]
+	for name, values := range in {
+		if !g.forwards(name) && !(upload && name == "Content-Encoding") {
+			continue
+		}
+		if listed != nil && listsToken(listed, name) {
+			continue
+		}
+		out[name] = values
+	}
+	out["Accept-Encoding"] = identity // usage is read from the bytes that pass
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = nil // keeps net/http from adding its own
+	}
+	return out
+}
+
+func (g *Gateway) forwards(name string) bool {
+	if forwardedExact[name] {
+		return true
+	}
+	if neverForwarded[name] {
+		return false
+	}
+	for _, prefix := range forwardedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	if len(g.forwardGlobs) == 0 {
+		return false
+	}
+	for _, prefix := range neverForwardedPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return false
+		}
+	}
+	lower := strings.ToLower(name)
+	for _, glob := range g.forwardGlobs {
+		if project.MatchGlob(glob, lower) {
+			return true
+		}
+	}
+	return false
+}
+
+// copyResponseHeader puts the provider's header into ours, byte for byte.
+func copyResponseHeader(dst, src http.Header) {
+	listed := src["Connection"]
+	for name, values := range src {
+		if responseDropped[name] || strings.HasPrefix(name, "X-Llm-Proxy-") || listed != nil && listsToken(listed, name) {
+			continue
+		}
+		dst[name] = values
+	}
+}
+
+// listsToken reports whether a comma-separated header lists the token, in any case.
+func listsToken(lines []string, name string) bool {
+	for _, line := range lines {
+		for token := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), name) {
+				return true
+			}
+		}
+	}
+	return false
+}

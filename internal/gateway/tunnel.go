@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+)
+
+// tunnelKey finds the exchange of an upgrade in its request's context.
+type tunnelKey struct{}
+
+// serveTunnel hands a WebSocket handshake to the host's proxy, whose transport
+// is [TunnelTransport]: hijacking, and copying both ways, is its trade.
+func (x *exchange) serveTunnel() *apierr.Error {
+	if x.g.cfg.Tunnel == nil {
+		return errEndpoint
+	}
+	var in inspection
+	in.params = newParams(x.g.paramNames[x.route.Provider.Name])
+	if err := x.judge(&in, scanOK, false); err != nil {
+		return err
+	}
+	x.rec.Stream = true
+	if !x.g.cfg.HideHeaders {
+		x.exposeHeaders(x.w.Header())
+	}
+	err := x.g.cfg.Tunnel(x.w, x.r.WithContext(context.WithValue(x.ctx, tunnelKey{}, x)))
+	switch {
+	case x.tunnel != nil: // no answer of the provider reached the client
+		return x.tunnel
+	case err != nil && !x.wrote:
+		return x.upstreamFailure(&http.Request{}, err)
+	}
+	x.endTunnel()
+	return nil
+}
+
+// endTunnel records how an upgraded connection ended.
+func (x *exchange) endTunnel() {
+	var ours *apierr.Error
+	if cause := x.cause(); cause != nil && errors.As(cause, &ours) {
+		x.rec.Outcome, x.rec.Code = OutcomeCut, ours.Code
+	}
+}
+
+// TunnelTransport makes the upstream side of an upgrade. It ignores the
+// headers that a generic proxy has prepared but those of the handshake, and sets the
+// credential where no log of that proxy can see it.
+type TunnelTransport struct{}
+
+// RoundTrip implements [http.RoundTripper] for requests that carry an exchange.
+func (TunnelTransport) RoundTrip(prepared *http.Request) (*http.Response, error) {
+	x, ok := prepared.Context().Value(tunnelKey{}).(*exchange)
+	if !ok {
+		return nil, errors.New("gateway: not an upgrade of the gateway")
+	}
+	resp, err := x.handshake(prepared)
+	if err != nil {
+		x.tunnel = err
+		return nil, err
+	}
+	return resp, nil
+}
+
+func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Error) {
+	credential, err := x.credential()
+	if err != nil {
+		return nil, err
+	}
+	p := x.route.Provider
+	req := &http.Request{
+		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: p.Host(), Body: http.NoBody,
+		URL:    x.route.URL(withoutKey(x.r.URL.RawQuery)),
+		Header: x.g.outboundHeader(x.r.Header, false),
+	}
+	delete(req.Header, "Accept-Encoding")
+	for name, values := range prepared.Header {
+		// The generic proxy spells these as RFC 6455 does, which is not Go's canonical form.
+		switch canonical := http.CanonicalHeaderKey(name); canonical {
+		case "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions":
+			req.Header[canonical] = values
+		}
+	}
+	if protocols := withoutKeyProtocols(x.r.Header["Sec-Websocket-Protocol"]); protocols != "" {
+		req.Header["Sec-Websocket-Protocol"] = []string{protocols}
+	}
+	req.Header["Connection"] = []string{"Upgrade"}
+	req.Header["Upgrade"] = []string{"websocket"}
+	setCredential(req, p.Auth, credential)
+	x.rec.Attempts++
+	sent := time.Now()
+	x.g.cfg.Inflight.await(&x.flight, p.ResponseHeaderTimeout)
+	resp, rtErr := x.g.cfg.Transports[p.Name].RoundTrip(req.WithContext(x.ctx))
+	x.flight.arrived()
+	x.rec.Upstream = time.Since(sent)
+	if rtErr != nil {
+		return nil, x.upstreamFailure(req, rtErr)
+	}
+	if err := x.screen(resp, credential); err != nil {
+		_ = resp.Body.Close()
+		return nil, err
+	}
+	for name := range responseDropped {
+		if resp.StatusCode != http.StatusSwitchingProtocols || name != "Connection" && name != "Upgrade" {
+			delete(resp.Header, name)
+		}
+	}
+	x.rec.Status, x.rec.UpstreamRequestID, x.wrote = resp.StatusCode, upstreamRequestID(resp.Header), true
+	return resp, nil
+}
+
+// withoutKeyProtocols is the list of WebSocket subprotocols less those by which
+// browsers pass what other clients put into credential and organisation headers.
+func withoutKeyProtocols(lines []string) string {
+	var kept []string
+	for _, line := range lines {
+		for protocol := range strings.SplitSeq(line, ",") {
+			protocol = strings.TrimSpace(protocol)
+			if protocol == "" || strings.HasPrefix(protocol, protocolKeyPrefix) ||
+				strings.HasPrefix(protocol, "openai-organization.") || strings.HasPrefix(protocol, "openai-project.") {
+				continue
+			}
+			kept = append(kept, protocol)
+		}
+	}
+	return strings.Join(kept, ", ")
+}
