@@ -1,0 +1,54 @@
+# The index of what there is to do: `make help`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+MODULE := github.com/sofatutor/caddy-llm-proxy
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X github.com/caddyserver/caddy/v2.CustomVersion=caddy-llm-proxy/$(VERSION) -X github.com/caddyserver/caddy/v2.CustomBinaryName=caddy
+SITE := $(or $(LLM_PROXY_SITE),localhost:8443)
+PKGS ?= ./...
+
+.PHONY: help build run demo test race fuzz bench check fmt clean
+
+help: ## Show this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## Build bin/caddy
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/caddy ./caddymodule/llm-proxy
+
+run: build ## Run bin/caddy with Caddyfile.example: SQLite in ./data, https://localhost:8443
+	@mkdir -p data && chmod 700 data && echo 'https://$(SITE)' > data/url
+	@echo
+	@echo '  API         https://$(SITE)/v1'
+	@echo '  Management  https://$(SITE)/manage  (token in data/management-token)'
+	@echo '  Root CA     data/caddy/pki/authorities/local/root.crt  (unless LLM_PROXY_SITE is a public name)'
+	@echo
+	@exec bin/caddy run --config Caddyfile.example --adapter caddyfile
+
+demo: build ## Show the main job with the built-in provider simulator; needs no account
+	@deploy/demo.sh
+
+test: ## Run every test, with the race detector
+	@.ci/ensure test
+	go test -race -timeout 15m $(PKGS)
+
+fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
+	@.ci/fuzz $(or $(FUZZTIME),30s)
+
+bench: build ## Measure against plain Caddy and write bench/RESULTS.md
+	@.ci/ensure bench
+	go run ./bench -out bench/RESULTS.md
+
+check: ## gofmt, vet, staticcheck, layering, tidiness
+	@.ci/ensure check
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt these: $$out" >&2; exit 1; fi
+	go vet ./...
+	go tool -modfile=.ci/tools/go.mod staticcheck ./...
+	go mod tidy -diff
+	go test -count=1 ./internal/layering
+
+fmt: ## Format the code
+	gofmt -w $$(git ls-files '*.go')
+
+clean: ## Remove what was built; data/ stays
+	rm -rf bin

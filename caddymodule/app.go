@@ -1,0 +1,230 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/adminapi"
+	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+)
+
+// App is the `llm_proxy` app: what all sites of a configuration share. Every
+// value takes placeholders, which are resolved when the configuration is loaded.
+// Write secrets as {env.NAME} or {file./run/secrets/name}: a literal would appear
+// in GET /config/ of Caddy's admin endpoint and in its autosave file.
+//
+// Without any configuration the app keeps its data in SQLite below Caddy's
+// data directory.
+type App struct {
+	// The database. Default: SQLite in llm_proxy/llm-proxy.db below Caddy's data directory.
+	Database *Database `json:"database,omitempty"`
+
+	// Keys that seal the secrets in the database: base64 of 32 random bytes each
+	// (`caddy llm-proxy keygen`). The first one seals; further ones, older, still
+	// open. Default with SQLite: one is made beside the database, in the file
+	// encryption-key (mode 0600), when the database is created. Keep a copy: without
+	// it provider keys are lost.
+	EncryptionKeys []string `json:"encryption_keys,omitempty"`
+
+	// The secret that opens the management API. Default: the environment variable
+	// MANAGEMENT_TOKEN, else one that is made at the first start in the file
+	// management-token (mode 0600) beside the database.
+	ManagementToken string `json:"management_token,omitempty"`
+
+	// The providers by name. A provider that a handler names and that is not
+	// described here must be a preset.
+	Providers map[string]*Provider `json:"providers,omitempty"`
+
+	// Everything below is resolved by Provision; nothing of it can be encoded.
+	logger          *slog.Logger
+	managementToken secret.Value
+	runtime         *runtime
+	providers       map[string]*provider.Provider
+	mu              sync.Mutex // guards providers while handlers are provisioned
+	api             atomic.Pointer[adminapi.API]
+	started         chan struct{} // closed when Start has run
+}
+
+// Database says where projects, keys and tokens are kept.
+type Database struct {
+	// The kind of database: sqlite. Default: sqlite.
+	Driver string `json:"driver,omitempty"`
+	// For sqlite the path of the file; its directory is made when it does not exist.
+	DSN string `json:"dsn,omitempty"`
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "llm_proxy", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision checks and resolves the configuration. It has no effect outside
+// the process: connecting and migrating is Start's.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.logger = ctx.Slogger()
+	a.started = make(chan struct{})
+	a.providers = make(map[string]*provider.Provider)
+	cfg, err := a.databaseConfig()
+	if err != nil {
+		return err
+	}
+	if a.managementToken, err = a.resolveManagementToken(); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
+		p, err := a.buildProvider(name)
+		if err != nil {
+			return fmt.Errorf("llm_proxy > provider %s > %w", name, err)
+		}
+		a.providers[name] = p
+	}
+	a.runtime, err = newRuntime(cfg, a.logger)
+	return err
+}
+
+func (a *App) databaseConfig() (databaseConfig, error) {
+	cfg := databaseConfig{driver: "sqlite"}
+	if a.Database != nil && a.Database.Driver != "" {
+		cfg.driver = a.Database.Driver
+	}
+	if cfg.driver != "sqlite" {
+		return cfg, fmt.Errorf("llm_proxy > database: unknown driver %q; expected sqlite", cfg.driver)
+	}
+	if a.Database == nil || a.Database.DSN == "" {
+		cfg.dsn = filepath.Join(caddy.AppDataDir(), "llm_proxy", "llm-proxy.db")
+	} else {
+		path, err := resolve(a.Database.DSN)
+		if err != nil {
+			return cfg, fmt.Errorf("llm_proxy > database: %w", err)
+		}
+		cfg.dsn, err = filepath.Abs(path)
+		if err != nil {
+			return cfg, fmt.Errorf("llm_proxy > database: %w", err)
+		}
+	}
+	for i, text := range a.EncryptionKeys {
+		option := "llm_proxy > encryption_key"
+		if i > 0 {
+			option = fmt.Sprintf("llm_proxy > encryption_key (older key %d)", i)
+		}
+		value, err := a.resolveSecret(option, text)
+		if err != nil {
+			return cfg, err
+		}
+		key, err := secret.ParseKey(value.Reveal())
+		if err != nil {
+			return cfg, fmt.Errorf("%s: %w", option, err)
+		}
+		cfg.keys = append(cfg.keys, key)
+	}
+	return cfg, nil
+}
+
+func (a *App) resolveManagementToken() (secret.Value, error) {
+	if a.ManagementToken != "" {
+		return a.resolveSecret("llm_proxy > management_token", a.ManagementToken)
+	}
+	return secret.NewValue(os.Getenv("MANAGEMENT_TOKEN")), nil // empty: Start reads or makes the file
+}
+
+// provider returns a configured provider, or the preset of that name.
+func (a *App) provider(name string) (*provider.Provider, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p := a.providers[name]; p != nil {
+		return p, nil
+	}
+	if _, ok := provider.PresetFor(name); !ok {
+		return nil, fmt.Errorf("%q is neither configured nor a preset; configure it in the llm_proxy global option, or use one of: %s", name, joinNames(a.providers))
+	}
+	p, err := provider.New(provider.Config{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	a.providers[name] = p
+	return p, nil
+}
+
+// configured returns all providers known so far.
+func (a *App) configured() []*provider.Provider {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.providers))
+}
+
+// Start opens the database, and migrates it if need be. When it is out of
+// reach at the first start of the process, Start goes on trying behind the scenes
+// and requests are answered 503 until it succeeds; at a reload it is an error
+// instead, so that the running configuration stays.
+func (a *App) Start() error {
+	defer close(a.started)
+	db := a.runtime.db
+	if err := db.start(); err != nil {
+		return fmt.Errorf("llm_proxy > database: %w", err)
+	}
+	if a.managementToken.IsZero() {
+		token, err := managementTokenFile(filepath.Dir(db.cfg.dsn))
+		if err != nil {
+			return fmt.Errorf("llm_proxy > management_token: %w", err)
+		}
+		a.managementToken = token
+	}
+	a.api.Store(a.newAPI())
+	return nil
+}
+
+// Stop does nothing: background work belongs to shared resources, which may
+// serve the next configuration as well.
+func (a *App) Stop() error { return nil }
+
+// Cleanup lets go of the shared resources. Requests that are still running
+// keep them open until they are done.
+func (a *App) Cleanup() error {
+	if a.runtime != nil {
+		a.runtime.release()
+		a.runtime = nil
+	}
+	return nil
+}
+
+// resolve replaces the placeholders of a value.
+func resolve(text string) (string, error) {
+	value, err := caddy.NewReplacer().ReplaceOrErr(text, true, true)
+	if err != nil {
+		return "", err
+	}
+	if value == "" {
+		return "", errors.New("is empty")
+	}
+	return value, nil
+}
+
+// resolveSecret resolves a secret; errors name the option, never the value.
+func (a *App) resolveSecret(option, text string) (secret.Value, error) {
+	value, err := resolve(text)
+	if err != nil {
+		// Caddy's error names the placeholder; a literal is never part of it.
+		return secret.Value{}, fmt.Errorf("%s: %w; expected a secret, best as a placeholder that resolves, such as {env.NAME} or {file./run/secrets/name}", option, err)
+	}
+	if value == text {
+		a.logger.Warn("a secret is written into the configuration, where GET /config/ and the autosave file show it: use {env.NAME} or {file./path} instead of a literal or {$NAME}", "option", option)
+	}
+	return secret.NewValue(value), nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,275 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofrs/uuid/v5"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
+	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+	"github.com/sofatutor/caddy-llm-proxy/internal/token"
+	"github.com/sofatutor/caddy-llm-proxy/storage"
+)
+
+const (
+	// openTimeout bounds one attempt to open the database, and how long a reload
+	// waits for one that is out of reach.
+	openTimeout = 10 * time.Second
+	// startWait is how long a request waits for Start: Caddy starts apps in random
+	// order, so the listener may be up before the app.
+	startWait = 10 * time.Second
+	retryMin  = 250 * time.Millisecond
+	retryMax  = 5 * time.Second
+)
+
+// served is set when a configuration has started with its database open: from
+// then on a database out of reach is a reason to keep the old configuration.
+var served atomic.Bool
+
+type databaseConfig struct {
+	driver string
+	dsn    string
+	keys   [][]byte // encryption keys; none: a file beside the database
+}
+
+// key names the database in the shared pool without revealing its settings.
+func (c databaseConfig) key() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q", c.driver, c.dsn)
+	for _, k := range c.keys {
+		sum := sha256.Sum256(k)
+		h.Write(sum[:])
+	}
+	return "db:" + hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// database is the opened database with what depends on it alone: who is known,
+// and who is being served. Configurations share it.
+type database struct {
+	cfg       databaseConfig
+	logger    *slog.Logger
+	authority *token.Authority
+	inflight  *gateway.Inflight
+	store     atomic.Pointer[storage.DB]
+
+	ready chan struct{} // closed when the database is open
+	away  chan struct{} // closed when Start has found it out of reach
+	mu    sync.Mutex    // one start at a time
+	state databaseState
+
+	ctx  context.Context
+	stop context.CancelFunc
+	work sync.WaitGroup
+}
+
+type databaseState uint8
+
+const (
+	databaseNew databaseState = iota
+	databaseAway
+	databaseOpen
+)
+
+func newDatabase(cfg databaseConfig, logger *slog.Logger) *database {
+	d := &database{cfg: cfg, logger: logger, inflight: gateway.NewInflight(), ready: make(chan struct{}), away: make(chan struct{})}
+	d.authority = token.NewAuthority(d, token.Options{Logger: logger})
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	return d
+}
+
+// GoString keeps settings out of the panic message of Caddy's UsagePool.
+func (d *database) GoString() string { return "llm_proxy database" }
+
+// Destruct implements [caddy.Destructor]: nobody uses the database any more.
+func (d *database) Destruct() error {
+	d.stop()
+	d.work.Wait()
+	d.authority.Close()
+	d.inflight.Close()
+	if store := d.store.Load(); store != nil {
+		if err := store.Close(); err != nil {
+			d.logger.Error("closing the database", "error", err)
+			return err
+		}
+	}
+	return nil
+}
+
+// start opens the database, once for all configurations that share it.
+func (d *database) start() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch d.state {
+	case databaseOpen:
+		return nil
+	case databaseAway:
+		return d.await()
+	}
+	err := d.open()
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, storage.ErrUnreachable):
+		return err
+	case served.Load():
+		return d.retryFor(openTimeout, err)
+	}
+	d.logger.Error("the database is out of reach; requests are answered 503 until it is not", "error", err)
+	d.state = databaseAway
+	close(d.away)
+	d.work.Go(d.retry)
+	return nil
+}
+
+// await gives a database that is being retried the time that a reload may take.
+func (d *database) await() error {
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	if !served.Load() {
+		return nil
+	}
+	select {
+	case <-d.ready:
+		return nil
+	case <-time.After(openTimeout):
+		return fmt.Errorf("%w for %s", storage.ErrUnreachable, openTimeout)
+	}
+}
+
+func (d *database) retryFor(limit time.Duration, err error) error {
+	deadline := time.Now().Add(limit)
+	for pause := retryMin; time.Now().Add(pause).Before(deadline); pause = min(2*pause, retryMax) {
+		select {
+		case <-d.ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+		if err = d.open(); err == nil || !errors.Is(err, storage.ErrUnreachable) {
+			return err
+		}
+	}
+	return err
+}
+
+// retry goes on until the database opens or is not wanted any more.
+func (d *database) retry() {
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		d.mu.Lock()
+		err := d.open()
+		d.mu.Unlock()
+		if err == nil {
+			d.logger.Info("the database is open")
+			return
+		}
+		d.logger.Error("opening the database", "error", err, "next_attempt_in", min(2*pause, retryMax))
+	}
+}
+
+// open needs d.mu.
+func (d *database) open() error {
+	store := d.store.Load()
+	if store == nil {
+		ring, err := d.keyring()
+		if err != nil {
+			return err
+		}
+		if store, err = storage.New(storage.Config{Driver: d.cfg.driver, DSN: d.cfg.dsn, Keyring: ring, Logger: d.logger}); err != nil {
+			return err
+		}
+		store.OnChange(func(c token.Change) {
+			d.authority.Changed(c) // first: whoever is listed after this asks again
+			d.inflight.Changed(c)
+		})
+		d.store.Store(store)
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, openTimeout)
+	defer cancel()
+	if err := store.Open(ctx); err != nil {
+		return err
+	}
+	d.state = databaseOpen
+	close(d.ready)
+	served.Store(true)
+	return nil
+}
+
+func (d *database) keyring() (*secret.Keyring, error) {
+	keys := d.cfg.keys
+	if len(keys) == 0 {
+		key, err := encryptionKeyFile(filepath.Dir(d.cfg.dsn), d.cfg.dsn, d.logger)
+		if err != nil {
+			return nil, err
+		}
+		keys = [][]byte{key}
+	}
+	return secret.NewKeyring(keys...)
+}
+
+// gate holds a request back until the database is open: for a moment while
+// Caddy is still starting, not at all once it is known to be out of reach.
+func (d *database) gate(ctx context.Context) *apierr.Error {
+	select {
+	case <-d.ready:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(startWait)
+	defer timer.Stop()
+	select {
+	case <-d.ready:
+		return nil
+	case <-d.away:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	select {
+	case <-d.ready:
+		return nil
+	default:
+		return gateway.ErrStarting
+	}
+}
+
+// isOpen reports whether the database has been opened.
+func (d *database) isOpen() bool {
+	select {
+	case <-d.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// The methods below make the database the authority's source of tokens.
+
+// LoadToken implements [token.Source].
+func (d *database) LoadToken(ctx context.Context, id uuid.UUID) (*token.Record, error) {
+	return d.store.Load().LoadToken(ctx, id)
+}
+
+// LoadProject implements [token.Source].
+func (d *database) LoadProject(ctx context.Context, id uuid.UUID) (*project.Snapshot, error) {
+	return d.store.Load().LoadProject(ctx, id)
+}
+
+// Pepper implements [token.Source].
+func (d *database) Pepper() []byte { return d.store.Load().Pepper() }
+
+// NotFound implements [token.Source].
+func (d *database) NotFound(err error) bool { return errors.Is(err, storage.ErrNotFound) }

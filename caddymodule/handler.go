@@ -1,0 +1,145 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
+	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
+)
+
+// Handler is the data path: it swaps a client's token for the project's
+// provider key and passes request and answer through. /v1/* goes to its provider,
+// /<name>/* to the configured provider of that name; other paths are the next
+// handler's.
+//
+// It sets these placeholders:
+//
+// Placeholder | Description
+// ------------|------------
+// `{llm.project.id}` | the project of the token
+// `{llm.token.id}` | the token's id, which is not secret
+// `{llm.provider}` | the provider that served the request
+// `{llm.model}` | the model that the request asked for
+// `{llm.outcome}` | ok, refused, client_cancelled, upstream_error or cut
+// `{http.auth.user.id}` | the token's id
+type Handler struct {
+	// The provider of /v1/*. Default: openai.
+	Provider string `json:"provider,omitempty"`
+
+	// The most that a JSON body may hold, in bytes; it is read once, after
+	// authentication. Default: 32 MiB.
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// The most that an uploaded file or recording may hold, in bytes; it is streamed
+	// through. Default: 512 MiB.
+	MaxUpload int64 `json:"max_upload,omitempty"`
+
+	// Globs of further client headers that may reach the provider. Credentials,
+	// cookies, addresses and hop-by-hop headers never do.
+	ForwardHeaders []string `json:"forward_headers,omitempty"`
+
+	// Whether answers carry X-LLM-Proxy-* and Server-Timing. Default: true.
+	ExposeHeaders *bool `json:"expose_headers,omitempty"`
+
+	gateway *gateway.Gateway
+	runtime *runtime
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.llm_proxy", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision resolves everything that a request needs.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	mod, err := ctx.App("llm_proxy")
+	if err != nil {
+		return err
+	}
+	app, ok := mod.(*App)
+	if !ok || app.runtime == nil {
+		return fmt.Errorf("llm_proxy: the app is not ready for its handlers")
+	}
+	if err := h.check(); err != nil {
+		return err
+	}
+	name := h.Provider
+	if name == "" {
+		name = "openai"
+	}
+	if _, err := app.provider(name); err != nil {
+		return fmt.Errorf("llm_proxy > provider: %w", err)
+	}
+	configured := app.configured()
+	table, err := provider.NewTable(configured, name)
+	if err != nil {
+		return fmt.Errorf("llm_proxy > provider: %w", err)
+	}
+	transports := make(map[string]http.RoundTripper, len(configured))
+	for _, p := range configured {
+		if transports[p.Name], err = app.runtime.transport(p); err != nil {
+			return fmt.Errorf("llm_proxy > provider %s: %w", p.Name, err)
+		}
+	}
+	tunnel, err := provisionTunnel(ctx)
+	if err != nil {
+		return fmt.Errorf("llm_proxy: provisioning upgrades: %w", err)
+	}
+	h.runtime = app.runtime
+	h.gateway, err = gateway.New(gateway.Config{
+		Providers: table, Transports: transports,
+		Authority: app.runtime.db.authority, Inflight: app.runtime.db.inflight,
+		Ready: app.runtime.db.gate, ClientIP: clientAddr, Tunnel: tunnel,
+		MaxBody: h.MaxBody, MaxUpload: h.MaxUpload, ForwardHeaders: h.ForwardHeaders,
+		HideHeaders: h.ExposeHeaders != nil && !*h.ExposeHeaders,
+		Logger:      ctx.Slogger(),
+	})
+	return err
+}
+
+func (h *Handler) check() error {
+	for _, v := range []struct {
+		option string
+		value  int64
+	}{{"max_body", h.MaxBody}, {"max_upload", h.MaxUpload}} {
+		if v.value < 0 {
+			return fmt.Errorf("llm_proxy > %s: must not be negative", v.option)
+		}
+	}
+	for _, glob := range h.ForwardHeaders {
+		if glob == "" {
+			return fmt.Errorf("llm_proxy > forward_headers: expected header names or globs such as X-Trace-*")
+		}
+	}
+	return nil
+}
+
+// ServeHTTP implements [caddyhttp.MiddlewareHandler]. Errors are answered in the
+// dialect of the path, not returned: Caddy would make an empty page of them.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	match, ours := h.gateway.Match(r)
+	if !ours {
+		return next.ServeHTTP(w, r)
+	}
+	rec := new(gateway.Record)
+	observe(r, rec)
+	if !h.runtime.lease.Acquire() {
+		// The last moment of an old configuration: a retry reaches the new one.
+		apierr.Write(w, apierr.OpenAI, gateway.ErrStarting, rec.RequestID)
+		return nil
+	}
+	defer h.runtime.lease.Release()
+	h.gateway.Serve(w, r, match, rec)
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,82 @@
+package caddymodule
+
+import (
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
+	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
+	"github.com/sofatutor/caddy-llm-proxy/internal/upstream"
+)
+
+// shared holds every resource that outlives a configuration, one entry for
+// each, under a hash or name of that resource's own settings: a reload that leaves
+// them alone keeps it.
+var shared = caddy.NewUsagePool()
+
+// runtime is what one configuration holds of the shared resources. Requests
+// lease it: Caddy cleans a configuration up while its requests still run.
+type runtime struct {
+	db    *database
+	lease *lease.Lease
+
+	mu         sync.Mutex
+	keys       []string // to give back, once each
+	transports map[string]*transport
+}
+
+// transport is a connection pool that configurations share.
+type transport struct{ *http.Transport }
+
+// Destruct implements [caddy.Destructor].
+func (t *transport) Destruct() error {
+	t.CloseIdleConnections()
+	return nil
+}
+
+func newRuntime(cfg databaseConfig, logger *slog.Logger) (*runtime, error) {
+	r := &runtime{transports: make(map[string]*transport)}
+	key := cfg.key()
+	value, _, err := shared.LoadOrNew(key, func() (caddy.Destructor, error) { return newDatabase(cfg, logger), nil })
+	if err != nil {
+		return nil, err
+	}
+	r.db = value.(*database)
+	r.keys = append(r.keys, key)
+	r.lease = lease.New(r.close)
+	return r, nil
+}
+
+// transport returns the pool of connections to a provider's host.
+func (r *runtime) transport(p *provider.Provider) (http.RoundTripper, error) {
+	settings := upstream.SettingsFor(p)
+	key := "upstream:" + settings.Key()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.transports[key]; t != nil {
+		return t, nil
+	}
+	value, _, err := shared.LoadOrNew(key, func() (caddy.Destructor, error) {
+		return &transport{upstream.NewTransport(settings)}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	t := value.(*transport)
+	r.transports[key] = t
+	r.keys = append(r.keys, key)
+	return t, nil
+}
+
+// release lets go on the configuration's behalf.
+func (r *runtime) release() { r.lease.Doom() }
+
+// close gives every resource back, when the last request is done.
+func (r *runtime) close() {
+	for _, key := range r.keys {
+		_, _ = shared.Delete(key) // what Destruct reports, it has logged
+	}
+}

@@ -1,0 +1,2 @@
+// Package layering holds the test that keeps the arrows between packages one way.
+package layering
