@@ -142,6 +142,13 @@ func (a *App) parseProvider(d *caddyfile.Dispenser) error {
 	if _, ok := provider.PresetFor(name); !ok && p.Type == "" {
 		return d.Errf("provider %s: %q is not a preset, so it needs a type; expected type <one of: %s>", name, name, presetNames())
 	}
+	kind := p.Type
+	if kind == "" {
+		kind = name
+	}
+	if preset, ok := provider.PresetFor(kind); ok && preset.BaseURL == "" && p.BaseURL == "" {
+		return d.Errf("provider %s: type %s needs a base_url, such as https://<resource>.openai.azure.com/openai", name, kind)
+	}
 	if a.Providers == nil {
 		a.Providers = make(map[string]*Provider)
 	}

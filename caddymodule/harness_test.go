@@ -25,9 +25,13 @@ import (
 // object is a piece of JSON configuration.
 type object = map[string]any
 
+// caddyStorage is where Caddy keeps its own things during the tests.
+var caddyStorage string
+
 // site is the configuration of one server on a free loopback port.
 func site(app object, handlers ...object) object {
 	return object{
+		"storage": object{"module": "file_system", "root": caddyStorage},
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
 		"logging": object{"logs": object{"default": object{"writer": object{"output": "discard"}}}},
 		"apps": object{

@@ -28,7 +28,7 @@ func (x *exchange) serveTunnel() *apierr.Error {
 	if !x.g.cfg.HideHeaders {
 		x.exposeHeaders(x.w.Header())
 	}
-	err := x.g.cfg.Tunnel(x.w, x.r.WithContext(context.WithValue(x.ctx, tunnelKey{}, x)))
+	err := x.g.cfg.Tunnel(x.w, x.bareHandshake())
 	switch {
 	case x.tunnel != nil: // no answer of the provider reached the client
 		return x.tunnel
@@ -38,6 +38,25 @@ func (x *exchange) serveTunnel() *apierr.Error {
 	x.endTunnel()
 	return nil
 }
+
+// bareHandshake is the client's handshake as the host's proxy may see it, and
+// log it: without credentials, wherever they were.
+func (x *exchange) bareHandshake() *http.Request {
+	r := x.r.WithContext(context.WithValue(x.ctx, tunnelKey{}, x))
+	r.Header = make(http.Header, len(handshakeHeaders))
+	for _, name := range handshakeHeaders {
+		if values, ok := x.r.Header[name]; ok {
+			r.Header[name] = values
+		}
+	}
+	u := *x.r.URL
+	u.RawQuery = withoutKey(u.RawQuery)
+	r.URL, r.RequestURI = &u, u.RequestURI()
+	return r
+}
+
+// handshakeHeaders make a request an upgrade: RFC 6455, and RFC 8441 for HTTP/2.
+var handshakeHeaders = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions", ":protocol"}
 
 // endTunnel records how an upgraded connection ended.
 func (x *exchange) endTunnel() {

@@ -24,7 +24,7 @@ func (p *Provider) RouteDefault(path string) Route {
 	if p.basePath == "/v1" && p.dialect != apierr.Gemini {
 		return Route{Provider: p, Endpoint: path, Path: path} // the usual case: one string is all three
 	}
-	return p.route(strings.TrimPrefix(path, "/v1"))
+	return p.route(strings.TrimPrefix(path, "/v1"), path)
 }
 
 // RouteNamed maps rest, what follows /<provider> in a canonical path, with its
@@ -33,10 +33,11 @@ func (p *Provider) RouteNamed(rest string) Route {
 	if p.overlap != "" {
 		rest = cutSegment(rest, p.overlapBefore())
 	}
+	whole := rest
 	if p.version != "" {
 		rest = cutSegment(rest, p.version)
 	}
-	return p.route(rest)
+	return p.route(rest, whole)
 }
 
 // overlapBefore is the overlap segment when the base path ends with it, the
@@ -52,18 +53,25 @@ func (p *Provider) overlapBefore() string {
 	return ""
 }
 
-func (p *Provider) route(rest string) Route {
+// route maps what follows the version. whole is the path before the version was
+// cut from it, or the same: it saves making that string again.
+func (p *Provider) route(rest, whole string) Route {
 	r := Route{Provider: p, Endpoint: rest}
 	switch {
 	case p.version == "":
 	case p.dialect == apierr.Gemini:
 		r.Endpoint = "/" + p.version + rest
+	case len(whole) == len("/v1")+len(rest) && strings.HasPrefix(whole, "/v1"):
+		r.Endpoint = whole
 	default: // presets list endpoints below /v1, whatever the version is called
 		r.Endpoint = "/v1" + rest
 	}
-	if p.basePath == "" {
+	switch p.basePath {
+	case "":
 		r.Path = rest
-	} else {
+	case strings.TrimSuffix(r.Endpoint, rest):
+		r.Path = r.Endpoint
+	default:
 		r.Path = p.basePath + rest
 	}
 	return r
