@@ -81,9 +81,9 @@ type countingStmt struct {
 	counts *countingConnector
 }
 
-func (s countingStmt) Query(args []driver.Value) (driver.Rows, error) {
+func (s countingStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	s.counts.queries.Add(1)
-	return s.Stmt.Query(args)
+	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
 }
 
 // BenchmarkLoadToken loads random tokens, each with a project of two keys.

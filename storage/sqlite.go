@@ -39,7 +39,7 @@ func newSQLite(path string, logger *slog.Logger) (*sqliteDB, error) {
 	case path == "":
 		return nil, errors.New("the database path is empty: expected the path of a SQLite file")
 	case strings.HasPrefix(path, ":memory:"), strings.HasPrefix(path, "file:"):
-		return nil, errors.New("the database path is not a file's: expected a plain path, without file: or :memory:")
+		return nil, errors.New("the database path is not a file's: expected a plain path, without the prefixes file: and :memory: of a DSN")
 	case strings.ContainsRune(path, 0):
 		return nil, errors.New("the database path holds a NUL character")
 	case strings.Contains(path, "://"):
