@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Codes of CONTRACT 3.4. Clients may rely on them.
+// Codes of the errors. Clients may rely on them.
 const (
 	ParamNotAllowed      = "param_not_allowed"
 	InvalidJSON          = "invalid_json"

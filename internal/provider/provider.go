@@ -234,7 +234,7 @@ func CheckBaseURL(text string) error {
 func parseBase(text string) (*url.URL, error) {
 	base, err := url.Parse(text)
 	switch {
-	case err != nil || base.Host == "" || (base.Scheme != "https" && base.Scheme != "http"):
+	case err != nil || base.Hostname() == "" || (base.Scheme != "https" && base.Scheme != "http"):
 		return nil, fmt.Errorf("expected an absolute URL such as https://api.example.com/v1")
 	case base.User != nil:
 		return nil, fmt.Errorf("must not hold a user or password; use api_key and auth")
@@ -260,7 +260,7 @@ func CheckMethod(m string) error {
 // CheckOrigin reports why a text is not a web origin (RFC 6454).
 func CheckOrigin(o string) error {
 	u, err := url.Parse(o)
-	if o != "null" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "") {
+	if o != "null" && (err != nil || u.Scheme == "" || u.Host == "" || !strings.EqualFold(o, u.Scheme+"://"+u.Host)) {
 		return fmt.Errorf("%q is not an origin such as https://app.example.com", o)
 	}
 	return nil

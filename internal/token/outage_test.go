@@ -302,3 +302,33 @@ func TestStaleRowDoesNotOutliveAChangeDuringAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// The same for a project whose row grew stale before its token's did, as the
+// jitter has it for one authority in four.
+func TestStaleProjectDoesNotOutliveAChangeDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waited := 0
+		for range 64 {
+			s, a, f := warm(t)
+			advance(28500 * time.Millisecond)
+			release, _ := s.hold()
+			result := make(chan error, 1)
+			go func() { _, err := a.Authenticate(t.Context(), f.text); result <- err }()
+			synctest.Wait()
+			if len(result) == 1 { // nothing was stale
+				release()
+				continue
+			}
+			waited++
+			a.Changed(s.changeProject(f.project, deactivate))
+			s.setAway(errAway)
+			release()
+			if err := <-result; !errors.Is(err, token.ErrUnavailable) {
+				t.Fatalf("Authenticate: %v, want ErrUnavailable", err)
+			}
+		}
+		if waited == 0 {
+			t.Fatal("no row was stale")
+		}
+	})
+}
