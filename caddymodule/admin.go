@@ -47,8 +47,8 @@ func (h *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if !adminapi.Handles(r.URL.Path) {
 		return next.ServeHTTP(w, r)
 	}
-	if h.rt.lease.Acquire() {
-		defer h.rt.lease.Release()
+	if release, ok := h.rt.acquire(); ok {
+		defer release()
 		if api := h.api(r); api != nil {
 			api.ServeHTTP(w, r)
 			return nil

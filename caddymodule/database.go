@@ -16,6 +16,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
+	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
@@ -62,6 +63,7 @@ type database struct {
 	authority *token.Authority
 	inflight  *gateway.Inflight
 	store     atomic.Pointer[storage.DB]
+	lease     *lease.Lease // doomed when no configuration uses the database any more
 
 	ready chan struct{} // closed when the database is open
 	away  chan struct{} // closed when Start has found it out of reach
@@ -85,14 +87,21 @@ func newDatabase(cfg databaseConfig, logger *slog.Logger) *database {
 	d := &database{cfg: cfg, logger: logger, inflight: gateway.NewInflight(), ready: make(chan struct{}), away: make(chan struct{})}
 	d.authority = token.NewAuthority(d, token.Options{Logger: logger})
 	d.ctx, d.stop = context.WithCancel(context.Background())
+	d.lease = lease.New(d.close)
 	return d
 }
 
 // GoString keeps settings out of the panic message of Caddy's UsagePool.
 func (d *database) GoString() string { return "llm_proxy database" }
 
-// Destruct implements [caddy.Destructor]: nobody uses the database any more.
+// Destruct implements [caddy.Destructor]: no configuration uses the database
+// any more. Requests that still do keep it open until they are done.
 func (d *database) Destruct() error {
+	d.lease.Doom()
+	return nil
+}
+
+func (d *database) close() {
 	d.stop()
 	d.work.Wait()
 	d.authority.Close()
@@ -100,10 +109,8 @@ func (d *database) Destruct() error {
 	if store := d.store.Load(); store != nil {
 		if err := store.Close(); err != nil {
 			d.logger.Error("closing the database", "error", err)
-			return err
 		}
 	}
-	return nil
 }
 
 // start opens the database, once for all configurations that share it.

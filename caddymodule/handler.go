@@ -128,12 +128,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	rec := new(gateway.Record)
 	observe(r, rec)
-	if !h.runtime.lease.Acquire() {
+	release, ok := h.runtime.acquire()
+	if !ok {
 		// The last moment of an old configuration: a retry reaches the new one.
 		apierr.Write(w, apierr.OpenAI, gateway.ErrStarting, rec.RequestID)
 		return nil
 	}
-	defer h.runtime.lease.Release()
+	defer release()
 	h.gateway.Serve(w, r, match, rec)
 	return nil
 }

@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -136,7 +138,28 @@ func (a *App) buildProvider(name string) (*provider.Provider, error) {
 		}
 		cfg.Params[param] = globs
 	}
-	return provider.New(cfg)
+	built, err := provider.New(cfg)
+	if err != nil {
+		return nil, withoutValues(err, p, &cfg)
+	}
+	return built, nil
+}
+
+// withoutValues names placeholders where an error repeats what they stand for:
+// whoever reads it knows the configuration, and need not know the environment.
+func withoutValues(err error, p *Provider, cfg *provider.Config) error {
+	from := slices.Concat([]string{p.Type}, p.AllowEndpoints, p.AllowMethods, p.AllowOrigins, p.RequireHeaders)
+	to := slices.Concat([]string{cfg.Type}, cfg.Endpoints, cfg.Methods, cfg.Origins, cfg.RequiredHeaders)
+	var pairs []string
+	for i := range min(len(from), len(to)) {
+		if from[i] != to[i] {
+			pairs = append(pairs, strconv.Quote(to[i]), strconv.Quote(from[i]))
+		}
+	}
+	if len(pairs) == 0 {
+		return err
+	}
+	return errors.New(strings.NewReplacer(pairs...).Replace(err.Error()))
 }
 
 func (p *Provider) checkNumbers() error {

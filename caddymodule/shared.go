@@ -71,6 +71,18 @@ func (r *runtime) transport(p *provider.Provider) (http.RoundTripper, error) {
 	return t, nil
 }
 
+// acquire holds the shared resources for one request. A configuration that is
+// gone may still get requests, on connections that it had accepted: they are served
+// as long as its successor uses the same database.
+func (r *runtime) acquire() (release func(), ok bool) {
+	for _, l := range []*lease.Lease{r.lease, r.db.lease} {
+		if l.Acquire() {
+			return l.Release, true
+		}
+	}
+	return nil, false
+}
+
 // release lets go on the configuration's behalf.
 func (r *runtime) release() { r.lease.Doom() }
 

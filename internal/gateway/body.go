@@ -5,22 +5,15 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 )
 
-// outboundBody is a request body that can be sent again.
-type outboundBody struct {
-	bytes.Reader
-}
-
-func (*outboundBody) Close() error { return nil }
-
-func newOutboundBody(data []byte) *outboundBody {
-	b := new(outboundBody)
-	b.Reset(data)
-	return b
-}
+// outboundBody makes a request body that can be sent again. net/http sends head
+// and body in one write if it sees that the body is in memory, which it does for
+// exactly this type.
+func outboundBody(data []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(data)) }
 
 // readBody reads a body of at most limit bytes. The buffer is not pooled: the
 // transport may still be reading it when an early answer has ended the request.
@@ -31,17 +24,8 @@ func readBody(r *http.Request, limit int64, scratch *[1]byte) ([]byte, *apierr.E
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	if n := r.ContentLength; n > 0 && n <= maxTrustedLength {
-		data := make([]byte, n)
-		if _, err := io.ReadFull(r.Body, data); err != nil {
-			return nil, errBodyRead.WithCause(err)
-		}
-		// The server ends the body after n bytes; reading the end lets it watch the
-		// connection for a client that leaves.
-		if k, err := r.Body.Read(scratch[:]); k > 0 || err != nil && !errors.Is(err, io.EOF) {
-			return nil, errBodyRead.WithCause(err)
-		}
-		return data, nil
+	if r.ContentLength > 0 {
+		return readAnnounced(r, scratch)
 	}
 	// Grows as bytes arrive: a client that only announces a lot gets little.
 	var buf bytes.Buffer
@@ -55,15 +39,40 @@ func readBody(r *http.Request, limit int64, scratch *[1]byte) ([]byte, *apierr.E
 	return buf.Bytes(), nil
 }
 
-// maxTrustedLength is up to where a Content-Length is allocated at once.
+// maxTrustedLength is up to where a Content-Length is allocated at once. Of a
+// longer body this much must arrive first.
 const maxTrustedLength = 1 << 20
 
-// uploadBody streams a body through up to a limit.
+// readAnnounced reads a body with a Content-Length into a buffer of that size.
+func readAnnounced(r *http.Request, scratch *[1]byte) ([]byte, *apierr.Error) {
+	data := make([]byte, min(r.ContentLength, maxTrustedLength))
+	n, err := io.ReadFull(r.Body, data)
+	if err == nil && r.ContentLength > maxTrustedLength {
+		whole := make([]byte, r.ContentLength)
+		copy(whole, data)
+		data = whole
+		_, err = io.ReadFull(r.Body, data[n:])
+	}
+	if err != nil {
+		return nil, errBodyRead.WithCause(err)
+	}
+	// The server ends the body here; reading the end lets it watch the connection
+	// for a client that leaves.
+	if k, err := r.Body.Read(scratch[:]); k > 0 || err != nil && !errors.Is(err, io.EOF) {
+		return nil, errBodyRead.WithCause(err)
+	}
+	return data, nil
+}
+
+// uploadBody streams a body through up to a limit. The transport reads it on a
+// goroutine of its own, and may still do so when it has given up on the request.
 type uploadBody struct {
 	body     io.ReadCloser
 	left     int64
-	exceeded bool
-	failed   bool // reading from the client failed
+	sent     func() // nil, or called at the end of the body
+	taken    atomic.Int64
+	exceeded atomic.Bool
+	failed   atomic.Bool // reading from the client failed
 }
 
 func (u *uploadBody) Read(p []byte) (int, error) {
@@ -72,12 +81,17 @@ func (u *uploadBody) Read(p []byte) (int, error) {
 	}
 	n, err := u.body.Read(p)
 	if int64(n) > u.left {
-		u.exceeded = true
+		u.exceeded.Store(true)
 		return 0, errTooLarge
 	}
 	u.left -= int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		u.failed = true
+	u.taken.Add(int64(n))
+	switch {
+	case err == nil:
+	case !errors.Is(err, io.EOF):
+		u.failed.Store(true)
+	case u.sent != nil:
+		u.sent()
 	}
 	return n, err
 }

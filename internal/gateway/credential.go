@@ -9,6 +9,9 @@ import (
 // protocolKeyPrefix is how OpenAI's browser SDK passes a key with a WebSocket.
 const protocolKeyPrefix = "openai-insecure-api-key."
 
+// keyName is the query parameter that may carry a credential.
+const keyName = "key"
+
 // keyHeaders carry a bare credential.
 var keyHeaders = [...]string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
 
@@ -32,7 +35,7 @@ func clientCredential(r *http.Request) (credential string, ok bool) {
 	}
 	if raw := r.URL.RawQuery; raw != "" {
 		for pair := range strings.SplitSeq(raw, "&") {
-			if value, is := keyParam(pair); is {
+			if value, is := queryParam(pair, keyName); is {
 				c.add(value)
 			}
 		}
@@ -68,14 +71,14 @@ func (c *collector) once(values []string) {
 	}
 }
 
-// keyParam reads a "key=…" pair of a raw query, its name escaped or not.
-func keyParam(pair string) (value string, is bool) {
-	name, value, _ := strings.Cut(pair, "=")
-	if name != "key" {
-		if strings.IndexByte(name, '%') < 0 {
+// queryParam reads a "name=…" pair of a raw query, its name escaped or not.
+func queryParam(pair, name string) (value string, is bool) {
+	n, value, _ := strings.Cut(pair, "=")
+	if n != name {
+		if strings.IndexByte(n, '%') < 0 {
 			return "", false
 		}
-		if decoded, err := url.QueryUnescape(name); err != nil || decoded != "key" {
+		if decoded, err := url.QueryUnescape(n); err != nil || decoded != name {
 			return "", false
 		}
 	}
@@ -86,27 +89,30 @@ func keyParam(pair string) (value string, is bool) {
 }
 
 // withoutKey is the raw query less its credentials, otherwise byte for byte.
-func withoutKey(raw string) string {
-	if !strings.Contains(raw, "key") && strings.IndexByte(raw, '%') < 0 {
+func withoutKey(raw string) string { return withoutParam(raw, keyName) }
+
+func withoutParam(raw, name string) string {
+	if !strings.Contains(raw, name) && strings.IndexByte(raw, '%') < 0 {
 		return raw
 	}
 	var b strings.Builder
+	separator := ""
 	for pair := range strings.SplitSeq(raw, "&") {
-		if _, is := keyParam(pair); is {
+		if _, is := queryParam(pair, name); is {
 			continue
 		}
-		if b.Len() > 0 {
-			b.WriteByte('&')
-		}
+		b.WriteString(separator)
 		b.WriteString(pair)
+		separator = "&"
 	}
 	return b.String()
 }
 
-// queryValues are the decoded values of one parameter of a raw query.
+// queryValues are the decoded values of one parameter, in any case, of a raw
+// query. A ";" separates too, as some servers have it.
 func queryValues(raw, name string) []string {
 	var values []string
-	for pair := range strings.SplitSeq(raw, "&") {
+	for pair := range strings.FieldsFuncSeq(raw, func(r rune) bool { return r == '&' || r == ';' }) {
 		n, v, _ := strings.Cut(pair, "=")
 		if decoded, err := url.QueryUnescape(n); err != nil || !strings.EqualFold(decoded, name) {
 			continue

@@ -38,6 +38,8 @@ type exchange struct {
 	flight  flight
 	listed  bool // the flight is registered
 	wrote   bool // the answer's header is out
+	done    bool // Serve has not panicked
+	sending *uploadBody
 	tunnel  *apierr.Error
 	headerT time.Time // when the provider's header had come
 }
@@ -55,6 +57,7 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, m Match, rec *Re
 	if err := x.serve(m); err != nil {
 		x.fail(err)
 	}
+	x.done = true
 }
 
 func newRequestID() string {
@@ -100,7 +103,7 @@ func (x *exchange) serve(m Match) *apierr.Error {
 // classify settles what kind of request this is.
 func (x *exchange) classify() {
 	x.method = x.r.Method
-	if isExtendedConnect(x.r) {
+	if isExtendedConnect(x.r) && x.route.Upgradable() {
 		x.method = http.MethodGet // RFC 8441: the handshake of HTTP/1.1 is a GET
 		x.upgrade = true
 	} else if x.method == http.MethodGet && listsToken(x.r.Header["Connection"], "Upgrade") {
@@ -171,11 +174,16 @@ func (x *exchange) authenticate(credential string) *apierr.Error {
 
 // fail answers with an error of ours, or ends an answer that has begun.
 func (x *exchange) fail(err *apierr.Error) {
+	var ours *apierr.Error
+	if errors.As(x.cause(), &ours) { // what failed did so because we cut the request
+		err = ours
+	}
 	x.rec.Code = err.Code
 	if x.rec.Outcome == "" {
 		x.rec.Outcome = x.outcomeOf(err)
 	}
 	if x.rec.Outcome == OutcomeClientCancelled {
+		x.rec.Code = ""
 		if !x.wrote {
 			x.rec.Status = statusClientClosed
 			x.w.WriteHeader(statusClientClosed)
@@ -231,10 +239,16 @@ func (x *exchange) finish() {
 		x.cancel(nil)
 	}
 	x.rec.Duration = time.Since(x.rec.Started)
-	if x.rec.Outcome == "" {
+	if x.sending != nil {
+		x.rec.BytesIn = x.sending.taken.Load()
+	}
+	switch {
+	case x.rec.Outcome != "":
+	case x.r.Context().Err() != nil && !x.done:
+		x.rec.Outcome = OutcomeClientCancelled
+	case x.rec.Status >= 400 || !x.done:
+		x.rec.Outcome = OutcomeUpstreamError
+	default:
 		x.rec.Outcome = OutcomeOK
-		if x.rec.Status >= 400 {
-			x.rec.Outcome = OutcomeUpstreamError
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
@@ -26,8 +27,14 @@ func (x *exchange) prepare() (*http.Request, *apierr.Error) {
 		return nil, err
 	}
 	req.Header = x.g.outboundHeader(x.r.Header, x.upload)
-	req.URL = x.route.URL(withoutKey(x.r.URL.RawQuery))
+	req.URL = x.route.URL(x.query())
 	return req.WithContext(x.ctx), nil
+}
+
+// query is the client's query less its credential. HTTP/2 and 3 let through
+// spaces, which would end the target in a request line of HTTP/1.1.
+func (x *exchange) query() string {
+	return strings.ReplaceAll(withoutKey(x.r.URL.RawQuery), " ", "%20")
 }
 
 // takeBody gives the outbound request its body: none for methods without one,
@@ -39,7 +46,11 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 		in.params = newParams(names)
 		return x.judge(&in, scanOK, false)
 	}
-	if x.upload && !x.mustJudge() {
+	if x.upload && !x.mustInspect() {
+		in.params = newParams(names)
+		if err := x.judge(&in, scanOK, false); err != nil {
+			return err
+		}
 		return x.takeUpload(req)
 	}
 	if encoding := x.r.Header["Content-Encoding"]; len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "identity") {
@@ -50,6 +61,11 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 		return err
 	}
 	x.rec.BytesIn = int64(len(body))
+	if len(body) > 0 && x.mustJudge() {
+		if err := x.checkType(body, names); err != nil {
+			return err
+		}
+	}
 	problem := scanNotJSON
 	in.params = newParams(names)
 	switch contentType := x.r.Header.Get("Content-Type"); {
@@ -63,9 +79,9 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 		return err
 	}
 	if len(body) > 0 {
-		req.Body = newOutboundBody(body)
+		req.Body = outboundBody(body)
 		req.ContentLength = int64(len(body))
-		req.GetBody = func() (io.ReadCloser, error) { return newOutboundBody(body), nil }
+		req.GetBody = func() (io.ReadCloser, error) { return outboundBody(body), nil }
 	} else {
 		req.Body = http.NoBody
 	}
@@ -80,7 +96,8 @@ func (x *exchange) takeUpload(req *http.Request) *apierr.Error {
 	case x.r.ContentLength == 0:
 		req.Body = http.NoBody
 	default:
-		req.Body = &uploadBody{body: x.r.Body, left: limit}
+		x.sending = &uploadBody{body: x.r.Body, left: limit}
+		req.Body = x.sending
 		req.ContentLength = x.r.ContentLength
 	}
 	return nil
@@ -97,7 +114,7 @@ func (x *exchange) forward(req *http.Request) *apierr.Error {
 	setCredential(req, p.Auth, credential)
 	x.rec.Attempts++
 	sent := time.Now()
-	x.g.cfg.Inflight.await(&x.flight, p.ResponseHeaderTimeout)
+	x.awaitHeader(p.ResponseHeaderTimeout)
 	resp, rtErr := x.g.cfg.Transports[p.Name].RoundTrip(req)
 	x.flight.arrived()
 	x.headerT = time.Now()
@@ -110,6 +127,17 @@ func (x *exchange) forward(req *http.Request) *apierr.Error {
 		return err
 	}
 	return x.relay(resp)
+}
+
+// awaitHeader starts the clock of the wait for the provider's header: after the
+// whole request is sent, so that a slow upload does not look like a slow provider.
+func (x *exchange) awaitHeader(d time.Duration) {
+	if x.sending == nil || d == 0 {
+		x.g.cfg.Inflight.await(&x.flight, d)
+		return
+	}
+	x.flight.limit.Store(sending)
+	x.sending.sent = func() { x.g.cfg.Inflight.awaitSent(&x.flight, d) }
 }
 
 // credential is the project's key for the provider, or the shared one.
@@ -149,7 +177,7 @@ func setCredential(req *http.Request, auth provider.Auth, credential secret.Valu
 	case provider.AuthHeader:
 		req.Header[auth.Name] = []string{credential.Reveal()}
 	case provider.AuthQuery:
-		if req.URL.RawQuery != "" {
+		if req.URL.RawQuery = withoutParam(req.URL.RawQuery, auth.Name); req.URL.RawQuery != "" {
 			req.URL.RawQuery += "&"
 		}
 		req.URL.RawQuery += url.QueryEscape(auth.Name) + "=" + url.QueryEscape(credential.Reveal())
@@ -169,10 +197,10 @@ func (x *exchange) upstreamFailure(req *http.Request, err error) *apierr.Error {
 	}
 	if upload, ok := req.Body.(*uploadBody); ok {
 		switch {
-		case upload.exceeded:
+		case upload.exceeded.Load():
 			x.rec.Outcome = OutcomeRefused
 			return errTooLarge
-		case upload.failed:
+		case upload.failed.Load():
 			x.rec.Outcome = OutcomeClientCancelled
 			return errBodyRead
 		}
@@ -206,7 +234,11 @@ func (x *exchange) exposeHeaders(h http.Header) {
 		b = appendMillis(b, x.rec.Upstream)
 	}
 	values[1] = string(b)
-	h["Server-Timing"] = values[1:2:2]
+	if theirs := h["Server-Timing"]; theirs != nil {
+		h["Server-Timing"] = append(theirs, values[1])
+	} else {
+		h["Server-Timing"] = values[1:2:2]
+	}
 }
 
 func appendMillis(b []byte, d time.Duration) []byte {

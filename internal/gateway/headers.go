@@ -24,13 +24,15 @@ var neverForwarded = map[string]bool{
 	"Authorization": true, "Proxy-Authorization": true, "Proxy-Authenticate": true, "X-Api-Key": true, "Api-Key": true,
 	"X-Goog-Api-Key": true, "X-Goog-Iam-Authorization-Token": true, "Cookie": true, "Cookie2": true, "Set-Cookie": true,
 	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
-	"Http2-Settings": true, "Via": true, "Forwarded": true, "X-Real-Ip": true, "X-Client-Ip": true, "True-Client-Ip": true,
-	"Cf-Connecting-Ip": true, "Cf-Ipcountry": true, "Fastly-Client-Ip": true, "X-Cluster-Client-Ip": true, "X-Original-Forwarded-For": true,
+	"Http2-Settings": true, "Via": true, "Forwarded": true, "Forwarded-For": true, "X-Original-Forwarded-For": true,
+	"X-Real-Ip": true, "X-Client-Ip": true, "Client-Ip": true, "X-Remote-Ip": true, "X-Remote-Addr": true, "True-Client-Ip": true,
+	"Cf-Connecting-Ip": true, "Cf-Connecting-Ipv6": true, "Cf-Ipcountry": true, "Fastly-Client-Ip": true, "Fly-Client-Ip": true,
+	"X-Cluster-Client-Ip": true, "X-Envoy-External-Address": true, "X-Azure-Clientip": true, "X-Azure-Socketip": true, "X-Appengine-User-Ip": true,
 	"Host": true, "Content-Length": true, "Content-Encoding": true, "Accept-Encoding": true, "Expect": true, "Early-Data": true,
 	"Alt-Used": true,
 }
 
-var neverForwardedPrefixes = [...]string{"X-Forwarded-", "X-Llm-Proxy-", "Sec-", "Proxy-", ":"}
+var neverForwardedPrefixes = [...]string{"X-Forwarded", "X-Llm-Proxy-", "Sec-", "Proxy-", ":"}
 
 // responseDropped are the provider's headers that speak of its own connection
 // or host and would mean something else coming from ours.

@@ -50,9 +50,12 @@ type flight struct {
 	cancel    context.CancelCauseFunc
 	writer    http.ResponseWriter
 
-	limit   atomic.Int64 // tick at which the provider has been silent for too long; 0: nobody waits
+	limit   atomic.Int64 // tick at which the provider has been silent for too long; 0: nobody waits; or sending
 	cutTick int64        // under shard.mu: when it was cut; 0: not yet
 }
+
+// sending is the limit of a flight whose request is still being sent.
+const sending = -1
 
 // NewInflight starts the watch. Close it.
 func NewInflight() *Inflight {
@@ -94,12 +97,22 @@ func (f *Inflight) remove(fl *flight) {
 	f.count.Add(-1)
 }
 
-// await starts the clock of a wait for the provider; done stops it. A wait may
+// await starts the clock of a wait for the provider; arrived stops it. A wait may
 // take up to one tick longer than d.
 func (f *Inflight) await(fl *flight, d time.Duration) {
 	if d > 0 {
-		fl.limit.Store(f.tick.Load() + int64((d+tickEvery-1)/tickEvery) + 1)
+		fl.limit.Store(f.deadline(d))
 	}
+}
+
+// awaitSent is await for a request that was being sent; it does nothing if the
+// provider has answered before.
+func (f *Inflight) awaitSent(fl *flight, d time.Duration) {
+	fl.limit.CompareAndSwap(sending, f.deadline(d))
+}
+
+func (f *Inflight) deadline(d time.Duration) int64 {
+	return f.tick.Load() + int64((d+tickEvery-1)/tickEvery) + 1
 }
 
 func (fl *flight) arrived() { fl.limit.Store(0) }
@@ -164,15 +177,27 @@ func (fl *flight) check(tick int64, now time.Time) {
 	switch limit := fl.limit.Load(); {
 	case fl.cutTick != 0:
 		if tick >= fl.cutTick+unblockAfter {
-			rc := http.NewResponseController(fl.writer)
+			rc := http.NewResponseController(innermost(fl.writer))
 			past := now.Add(-time.Second)
 			_ = rc.SetWriteDeadline(past) // not supported: then there is nothing to unblock
 			_ = rc.SetReadDeadline(past)
 			fl.cutTick = tick // once more later, should a handler in between have moved it
 		}
-	case limit != 0 && tick >= limit:
+	case limit > 0 && tick >= limit:
 		fl.cut(errUpstreamTimeout, tick)
 	case !fl.expires.IsZero() && !now.Before(fl.expires):
 		fl.cut(errTokenExpired, tick)
+	}
+}
+
+// innermost is the server's own writer, whose deadlines may be set while
+// another goroutine writes; those of the host's wrappers may not.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = wrapper.Unwrap()
 	}
 }

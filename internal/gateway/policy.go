@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
@@ -60,6 +61,13 @@ func (x *exchange) restrictsModels() bool {
 	return x.identity.TokenRules.RestrictsModels() || x.identity.ProjectRules.RestrictsModels()
 }
 
+// mustInspect reports whether a rule depends on what an upload holds.
+func (x *exchange) mustInspect() bool {
+	p := x.route.Provider
+	_, ruled := p.Params[memberModel]
+	return len(x.g.paramNames[p.Name]) > 0 || (ruled || x.restrictsModels()) && x.route.NeedsModel(x.method, x.upgrade)
+}
+
 // judge decides on an inspected body.
 func (x *exchange) judge(in *inspection, problem scanProblem, hasBody bool) *apierr.Error {
 	models, err := x.models(in)
@@ -67,7 +75,7 @@ func (x *exchange) judge(in *inspection, problem scanProblem, hasBody bool) *api
 		return err
 	}
 	if len(models) > 0 {
-		x.rec.Model = models[0]
+		x.rec.Model = truncate(models[0], maxRecordedModel)
 	}
 	x.rec.Stream = in.stream
 	switch {
@@ -116,7 +124,7 @@ func (x *exchange) judgeModels(models []string) *apierr.Error {
 	globs, ruled := x.route.Provider.Params[memberModel]
 	for _, model := range models {
 		if !x.identity.TokenRules.AllowsModel(model) || !x.identity.ProjectRules.AllowsModel(model) {
-			return apierr.New(http.StatusForbidden, apierr.ModelNotAllowed, fmt.Sprintf("the model %q is not allowed here", truncate(model))).WithParam(memberModel)
+			return apierr.New(http.StatusForbidden, apierr.ModelNotAllowed, fmt.Sprintf("the model %q is not allowed here", truncate(model, 100))).WithParam(memberModel)
 		}
 		if ruled {
 			if err := checkParam(globs, memberModel, &member{simple: true, text: model}); err != nil {
@@ -171,9 +179,16 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-func truncate(s string) string {
-	if len(s) > 100 {
-		return s[:100] + "…"
+// maxRecordedModel bounds what a client can write into our logs, in bytes.
+const maxRecordedModel = 256
+
+// truncate cuts s to at most n bytes, between characters.
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
 	}
-	return s
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
 }

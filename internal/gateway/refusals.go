@@ -20,6 +20,7 @@ var (
 	errTooEarly        = apierr.New(http.StatusTooEarly, apierr.TooEarly, "this request must not be sent as early data; send it again")
 	errCompressed      = apierr.New(http.StatusBadRequest, apierr.InvalidJSON, "compressed request bodies are not accepted here; send the JSON without Content-Encoding")
 	errNotJSON         = apierr.New(http.StatusBadRequest, apierr.InvalidJSON, "the request body must be one JSON object, valid and complete")
+	errType            = apierr.New(http.StatusBadRequest, apierr.InvalidJSON, "the request body may be read differently by its Content-Type; send JSON as application/json, in UTF-8")
 	errBodyRead        = apierr.New(http.StatusBadRequest, apierr.InvalidJSON, "the request body could not be read to its end")
 	errNoModel         = apierr.New(http.StatusForbidden, apierr.ModelNotAllowed, "only certain models are allowed here, so the request must name one")
 	errUpstream        = apierr.New(http.StatusBadGateway, apierr.UpstreamError, "the provider could not be reached or broke off its answer")

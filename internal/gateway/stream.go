@@ -148,6 +148,18 @@ func (x *exchange) sendErrorEvent(out *outlet, problem *apierr.Error) {
 	if x.rec.BytesOut > 0 && out.tail != [2]byte{'\n', '\n'} {
 		_ = out.write([]byte("\n\n")) // ends the event that was under way
 	}
-	_ = out.write(x.dialect().Event(problem, x.rec.RequestID))
+	err := out.write(x.dialect().Event(problem, x.rec.RequestID))
 	out.flush()
+	if err == nil && x.r.ProtoMajor == 3 {
+		timer := time.NewTimer(resetDelay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-x.r.Context().Done():
+		}
+	}
 }
+
+// resetDelay keeps a stream of HTTP/3 open after its last event: the reset that
+// follows would overtake what the client has not read yet (RFC 9000, 3.2).
+const resetDelay = 200 * time.Millisecond

@@ -25,9 +25,7 @@ func (x *exchange) serveTunnel() *apierr.Error {
 		return err
 	}
 	x.rec.Stream = true
-	if !x.g.cfg.HideHeaders {
-		x.exposeHeaders(x.w.Header())
-	}
+	defer x.endTunnel()
 	err := x.g.cfg.Tunnel(x.w, x.bareHandshake())
 	switch {
 	case x.tunnel != nil: // no answer of the provider reached the client
@@ -35,7 +33,6 @@ func (x *exchange) serveTunnel() *apierr.Error {
 	case err != nil && !x.wrote:
 		return x.upstreamFailure(&http.Request{}, err)
 	}
-	x.endTunnel()
 	return nil
 }
 
@@ -58,7 +55,8 @@ func (x *exchange) bareHandshake() *http.Request {
 // handshakeHeaders make a request an upgrade: RFC 6455, and RFC 8441 for HTTP/2.
 var handshakeHeaders = []string{"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions", ":protocol"}
 
-// endTunnel records how an upgraded connection ended.
+// endTunnel records how an upgraded connection ended, by a panic of the host's
+// proxy too.
 func (x *exchange) endTunnel() {
 	var ours *apierr.Error
 	if cause := x.cause(); cause != nil && errors.As(cause, &ours) {
@@ -93,7 +91,7 @@ func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Er
 	p := x.route.Provider
 	req := &http.Request{
 		Method: http.MethodGet, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Host: p.Host(), Body: http.NoBody,
-		URL:    x.route.URL(withoutKey(x.r.URL.RawQuery)),
+		URL:    x.route.URL(x.query()),
 		Header: x.g.outboundHeader(x.r.Header, false),
 	}
 	delete(req.Header, "Accept-Encoding")
@@ -123,12 +121,16 @@ func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Er
 		_ = resp.Body.Close()
 		return nil, err
 	}
-	for name := range responseDropped {
-		if resp.StatusCode != http.StatusSwitchingProtocols || name != "Connection" && name != "Upgrade" {
-			delete(resp.Header, name)
-		}
+	header := make(http.Header, len(resp.Header))
+	copyResponseHeader(header, resp.Header)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		header["Connection"], header["Upgrade"] = resp.Header["Connection"], resp.Header["Upgrade"]
 	}
+	resp.Header = header
 	x.rec.Status, x.rec.UpstreamRequestID, x.wrote = resp.StatusCode, upstreamRequestID(resp.Header), true
+	if !x.g.cfg.HideHeaders {
+		x.exposeHeaders(resp.Header)
+	}
 	return resp, nil
 }
 
