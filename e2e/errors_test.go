@@ -25,12 +25,10 @@ type refusal struct {
 
 	status  int
 	code    string
-	retry   string // x-should-retry
-	allow   string
-	asked   int            // requests that reach the provider
-	only    dialect        // where just one dialect can be asked so
-	headers []string       // further headers that the answer must have
-	prepare func(*account) // changes the account before the request
+	retry   string   // x-should-retry
+	asked   int      // requests that reach the provider
+	only    dialect  // where just one dialect can be asked so
+	headers []string // further headers that the answer must have
 }
 
 // errorSite has, for each dialect, a provider for each kind of rule.

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/simulator"
 )
@@ -263,12 +262,4 @@ func unused(t *testing.T) string {
 	}
 	defer ln.Close()
 	return "http://" + ln.Addr().String()
-}
-
-// pause is a silence in a script, ended early by the test's end.
-func pause(t *testing.T, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-t.Context().Done():
-	}
 }

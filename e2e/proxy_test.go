@@ -119,6 +119,7 @@ func (p *proxy) write(s site) {
 // await waits until /ready says 200.
 func (p *proxy) await() {
 	p.t.Helper()
+	last := "no root certificate yet"
 	ready := func() bool {
 		select {
 		case <-p.exited:
@@ -130,12 +131,16 @@ func (p *proxy) await() {
 		}
 		resp, err := p.client(h1).Get(p.url + "/ready")
 		if err != nil {
+			last = err.Error()
 			return false
 		}
 		defer resp.Body.Close()
+		last = resp.Status
 		return resp.StatusCode == http.StatusOK
 	}
-	eventually(p.t, "the process is ready", ready)
+	if !within(patience, ready) {
+		p.t.Fatalf("the process is not ready after %s: %s", patience, last)
+	}
 }
 
 // loadRoots trusts the internal CA, once there is one.

@@ -178,7 +178,9 @@ func TestManyReloads(t *testing.T) {
 	baseline := p.usage()
 	ctx, stop := context.WithCancel(bounded(t))
 	var served atomic.Int64
-	var starting atomic.Bool // a configuration whose start fails is being loaded, or was just now
+	// A configuration may listen, with Caddy, before its database turns out to be
+	// unusable. The second half of the reloads has such ones.
+	var lenient atomic.Bool
 	var load sync.WaitGroup
 	for worker := range 2 {
 		load.Go(func() {
@@ -186,8 +188,7 @@ func TestManyReloads(t *testing.T) {
 				got, err := p.fresh(t, []protocol{h1, h2}[worker], chat(a.token, "m", served.Load()%2 == 0))
 				switch {
 				case err != nil: // a listener that is closed resets whom it has not accepted yet
-				case got.status == http.StatusServiceUnavailable && got.header.Get("Retry-After") != "" && starting.Load():
-					// A configuration may listen before its database turns out to be unusable.
+				case got.status == http.StatusServiceUnavailable && got.header.Get("Retry-After") != "" && lenient.Load():
 				case got.status != http.StatusOK:
 					t.Errorf("during reloads: %d %s", got.status, got.body)
 				default:
@@ -202,13 +203,13 @@ func TestManyReloads(t *testing.T) {
 		switch {
 		case !bad:
 			next.handler = fmt.Sprintf("max_body %dMiB", 1+i)
-		case i%4 == 1:
-			next.database = "{dir}/Caddyfile/x.db"
-		default:
+		case i < 25:
 			next.app = "provider groq {\n api_key {env.NONE_SUCH}\n}"
+		default:
+			lenient.Store(true)
+			next.database = "{dir}/Caddyfile/x.db"
 		}
 		before := served.Load()
-		starting.Store(i%4 == 1)
 		if err := p.load(next); (err != nil) != bad {
 			t.Errorf("reload %d: %v", i, err)
 		}
