@@ -63,10 +63,11 @@ type database struct {
 	authority *token.Authority
 	inflight  *gateway.Inflight
 	store     atomic.Pointer[storage.DB]
+	gaveUp    sync.Once    // closes away
 	lease     *lease.Lease // doomed when no configuration uses the database any more
 
 	ready chan struct{} // closed when the database is open
-	away  chan struct{} // closed when Start has found it out of reach
+	away  chan struct{} // closed when Start has found it out of reach or unusable
 	mu    sync.Mutex    // one start at a time
 	state databaseState
 
@@ -128,16 +129,24 @@ func (d *database) start() error {
 	case err == nil:
 		return nil
 	case !errors.Is(err, storage.ErrUnreachable):
+		d.answerWaiting()
 		return err
 	case served.Load():
-		return d.retryFor(openTimeout, err)
+		if err = d.retryFor(openTimeout, err); err != nil {
+			d.answerWaiting()
+		}
+		return err
 	}
 	d.logger.Error("the database is out of reach; requests are answered 503 until it is not", "error", err)
 	d.state = databaseAway
-	close(d.away)
+	d.answerWaiting()
 	d.work.Go(d.retry)
 	return nil
 }
+
+// answerWaiting lets requests go that wait for the database to open: those of
+// a configuration that fails to start may have come in already.
+func (d *database) answerWaiting() { d.gaveUp.Do(func() { close(d.away) }) }
 
 // await gives a database that is being retried the time that a reload may take.
 func (d *database) await() error {

@@ -131,6 +131,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	release, ok := h.runtime.acquire()
 	if !ok {
 		// The last moment of an old configuration: a retry reaches the new one.
+		rec.RequestID, rec.Outcome, rec.Code = gateway.NewRequestID(), gateway.OutcomeRefused, gateway.ErrStarting.Code
 		apierr.Write(w, apierr.OpenAI, gateway.ErrStarting, rec.RequestID)
 		return nil
 	}

@@ -50,9 +50,7 @@ type exchange struct {
 // client takes it for complete.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, m Match, rec *Record) {
 	x := &exchange{g: g, w: w, r: r, route: m.route, rec: rec}
-	rec.Started = time.Now()
-	rec.RequestID = newRequestID()
-	rec.Attempts = 0
+	*rec = Record{Started: time.Now(), RequestID: NewRequestID()}
 	defer x.finish()
 	if err := x.serve(m); err != nil {
 		x.fail(err)
@@ -60,7 +58,8 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, m Match, rec *Re
 	x.done = true
 }
 
-func newRequestID() string {
+// NewRequestID makes the id of a request, a UUIDv7.
+func NewRequestID() string {
 	id, err := uuid.NewV7()
 	if err != nil {
 		id, _ = uuid.NewV4() // only the clock sequence can fail; an id is needed all the same

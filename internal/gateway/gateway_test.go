@@ -111,10 +111,13 @@ func TestRecordOfAStranger(t *testing.T) {
 func TestRecordIsFilledAnew(t *testing.T) {
 	r := newRig(t, setup{})
 	var rec gateway.Record
-	r.serve(httptest.NewRecorder(), r.chat(`{"model":"gpt-4o"}`), &rec)
+	r.serve(httptest.NewRecorder(), r.chat(`{"model":"gpt-4o","stream":true}`, "X-Api-Key: twice"), &rec)
+	if rec.Outcome != gateway.OutcomeRefused {
+		t.Errorf("record %+v", rec)
+	}
 	first := rec.RequestID
 	r.serve(httptest.NewRecorder(), r.request("GET", gateway.SelfPath, ""), &rec)
-	if rec.RequestID == first || rec.Attempts != 0 || rec.Endpoint != gateway.SelfPath {
+	if rec.RequestID == first || rec.Outcome != gateway.OutcomeOK || rec.Code != "" || rec.Provider != "" || rec.Endpoint != gateway.SelfPath {
 		t.Errorf("record %+v", rec)
 	}
 }
