@@ -157,10 +157,10 @@ func TestUploadClock(t *testing.T) {
 		f.add(fl)
 		defer f.remove(fl)
 		fl.limit.Store(sending)
-		<-time.After(time.Hour)
+		<-time.After(10 * time.Minute)
 		fl.arrived() // answered before all was sent
 		f.awaitSent(fl, time.Second)
-		<-time.After(time.Hour)
+		<-time.After(10 * time.Minute)
 		if ctx.Err() != nil {
 			t.Fatal("cut while nobody waited for the provider")
 		}

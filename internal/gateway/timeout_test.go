@@ -47,7 +47,7 @@ func TestHeaderTimeout(t *testing.T) {
 func TestNoHeaderTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, setup{upstream: roundTripper(func(*http.Request) (*http.Response, error) {
-			<-time.After(3 * time.Hour)
+			<-time.After(20 * time.Minute)
 			return reply(http.StatusOK, "application/json", "{}"), nil
 		})})
 		r.wantOK(r.do(r.chat(`{"model":"m"}`)), "{}")
@@ -69,7 +69,7 @@ func TestIdleTimeout(t *testing.T) {
 		"silence at once":              {silence, 0, eventStream, []piece{never}, "", silence},
 		"silence later":                {silence, 0, eventStream, []piece{pause("data: a\n\n"), never}, "data: a\n\n", 2*silence - time.Second},
 		"silence, JSON":                {silence, 0, "application/json", []piece{at("[1,"), never}, "[1,", silence},
-		"no limit":                     {-1, 0, eventStream, []piece{{3 * time.Hour, "data: a\n\n"}}, "data: a\n\n", -1},
+		"no limit":                     {-1, 0, eventStream, []piece{{20 * time.Minute, "data: a\n\n"}}, "data: a\n\n", -1},
 		"default limit":                {0, 0, eventStream, []piece{at("data: a\n\n"), never}, "data: a\n\n", provider.DefaultIdleTimeout},
 		"a slow client is not silence": {silence, 3 * silence, eventStream, []piece{at("data: a\n\n"), at("data: b\n\n"), pause("data: c\n\n")}, "data: a\n\ndata: b\n\ndata: c\n\n", -1},
 	} {

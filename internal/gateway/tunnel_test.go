@@ -258,19 +258,19 @@ func TestRevocationCutsTunnels(t *testing.T) {
 	}
 }
 
-// The idle timeout is about answers: a connection may be silent for hours.
+// The idle timeout is about answers: a connection may be silent for long.
 func TestTunnelMayBeSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, c := newTunnel(t, setup{provider: times(time.Second, time.Second), token: func(tok *token.Token) {}})
 		c.then = func(_ http.ResponseWriter, r *http.Request, _ *http.Response) error {
 			select {
 			case <-r.Context().Done():
-			case <-time.After(3 * time.Hour):
+			case <-time.After(20 * time.Minute):
 			}
 			return nil
 		}
 		a := r.do(r.handshake("/v1/realtime?model=m"))
-		if a.rec.Outcome != gateway.OutcomeOK || a.rec.Duration < 3*time.Hour {
+		if a.rec.Outcome != gateway.OutcomeOK || a.rec.Duration < 20*time.Minute {
 			t.Errorf("%+v", a.rec)
 		}
 	})
