@@ -30,6 +30,7 @@ func TestModelsAreRestrictedWhereverTheyStand(t *testing.T) {
 		"body, another":                {body: `{"model":"o3"}`, status: 403, code: apierr.ModelNotAllowed},
 		"no model":                     {body: `{}`, status: 403, code: apierr.ModelNotAllowed},
 		"no body":                      {status: 403, code: apierr.ModelNotAllowed},
+		"hidden, with a decoy":         {target: "/v1/realtime/client_secrets", body: `{"model":"gpt-4o","session":{"model":"o3"}}`, status: 403, code: apierr.ModelNotAllowed},
 		"not a string":                 {body: `{"model":["gpt-4o"]}`, status: 400, code: apierr.InvalidJSON},
 		"full resource name":           {body: `{"model":"models/gpt-4o"}`},
 		"full resource name, another":  {body: `{"model":"models/o3"}`, status: 403, code: apierr.ModelNotAllowed},

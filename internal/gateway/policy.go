@@ -122,6 +122,9 @@ func (x *exchange) models(in *inspection) ([]string, *apierr.Error) {
 
 func (x *exchange) judgeModels(models []string) *apierr.Error {
 	globs, ruled := x.route.Provider.Params[memberModel]
+	if (ruled || x.restrictsModels()) && x.route.HidesModel(x.method) {
+		return errHiddenModel
+	}
 	for _, model := range models {
 		if !x.identity.TokenRules.AllowsModel(model) || !x.identity.ProjectRules.AllowsModel(model) {
 			return apierr.New(http.StatusForbidden, apierr.ModelNotAllowed, fmt.Sprintf("the model %q is not allowed here", truncate(model, 100))).WithParam(memberModel)

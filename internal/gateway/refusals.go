@@ -23,6 +23,7 @@ var (
 	errType            = apierr.New(http.StatusBadRequest, apierr.InvalidJSON, "the request body may be read differently by its Content-Type; send JSON as application/json, in UTF-8")
 	errBodyRead        = apierr.New(http.StatusBadRequest, apierr.InvalidJSON, "the request body could not be read to its end")
 	errNoModel         = apierr.New(http.StatusForbidden, apierr.ModelNotAllowed, "only certain models are allowed here, so the request must name one")
+	errHiddenModel     = apierr.New(http.StatusForbidden, apierr.ModelNotAllowed, "only certain models are allowed here, and those of this endpoint's requests cannot be checked")
 	errUpstream        = apierr.New(http.StatusBadGateway, apierr.UpstreamError, "the provider could not be reached or broke off its answer")
 	errUpstreamTimeout = apierr.New(http.StatusGatewayTimeout, apierr.UpstreamTimeout, "the provider did not answer in time")
 	errNoCredential    = noRetry(apierr.New(http.StatusBadGateway, apierr.CredentialsExhausted, "the project has no usable key for this provider; an operator must add or replace one"))

@@ -34,6 +34,19 @@ var modelFreePosts = []string{
 // modelPosts look like one of modelFreePosts, but run a model.
 var modelPosts = []string{"/v1/threads/runs"}
 
+// hiddenModelPosts name their models deeper in the body or in a file, where
+// they are not read: a model at the top would be a decoy.
+var hiddenModelPosts = []string{
+	"/v1/batches", "/batches", "/v1/messages/batches", "/v1/batch/jobs", "/v1beta/batches",
+	"/v1/realtime/client_secrets", "/v1/realtime/calls",
+}
+
+// HidesModel reports whether a request to the route may use models that cannot
+// be seen in it.
+func (r *Route) HidesModel(method string) bool {
+	return method == http.MethodPost && slices.Contains(hiddenModelPosts, r.Endpoint)
+}
+
 // IsUpload reports whether the endpoint's body is a file rather than JSON.
 func (r *Route) IsUpload(method string) bool {
 	return (method == http.MethodPost || method == http.MethodPut) && matchTemplates(uploadEndpoints, r.Endpoint)

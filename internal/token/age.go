@@ -22,28 +22,48 @@ const (
 // the database decides, unless it is away and the row is within the outage grace.
 type age struct {
 	loadedAt   time.Time // when its look-up began
+	epoch      uint64    // of the authority, then
 	refreshAt  time.Time
 	staleAt    time.Time
 	refreshing atomic.Bool
 	failedAt   atomic.Int64 // UnixNano of the last look-up that failed; 0: none since
 }
 
-// stamp starts the age of a row whose look-up began at now. The jitter keeps
+// stamp starts the age of a row whose look-up began then. The jitter keeps
 // rows that were read together from being asked for together.
-func (g *age) stamp(now time.Time, ttl time.Duration) {
+func (g *age) stamp(at moment, ttl time.Duration) {
 	ttl -= rand.N(ttl/10 + 1)
-	g.loadedAt, g.refreshAt, g.staleAt = now, now.Add(ttl-ttl/4), now.Add(ttl)
+	g.loadedAt, g.refreshAt, g.staleAt, g.epoch = at.Time, at.Add(ttl-ttl/4), at.Add(ttl), at.epoch
+}
+
+// moment is when a look-up begins.
+type moment struct {
+	time.Time
+	epoch uint64
+}
+
+// begin must come before the database is asked: what it answers is no younger.
+func (a *Authority) begin() moment {
+	epoch := a.epoch.Load()
+	return moment{time.Now(), epoch}
+}
+
+// fresh reports whether the row needs no look-up, not even in the background.
+func (a *Authority) fresh(g *age, now time.Time) bool {
+	return now.Before(g.refreshAt) && g.epoch == a.epoch.Load()
 }
 
 // usable reports whether the row may be used without waiting for the database:
-// it is not stale, or it is and the database failed a moment ago.
+// it is neither stale nor distrusted, or it is and the database failed a moment ago.
 func (a *Authority) usable(g *age, now time.Time) bool {
-	return now.Before(g.staleAt) || within(&a.failedAt, now, a.opts.LoadTimeout+spareAfter) && g.lasts(now, a.opts.OutageGrace)
+	return now.Before(g.staleAt) && g.epoch == a.epoch.Load() || within(&a.failedAt, now, a.opts.LoadTimeout+spareAfter) && a.lasts(g, now)
 }
 
-// lasts reports whether the row may be used while the database is away.
-func (g *age) lasts(now time.Time, grace time.Duration) bool {
-	return now.Before(g.staleAt.Add(max(grace, 0)))
+// lasts reports whether the row may be used while the database is away. Without
+// a grace, one that is distrusted may not, even before it would be stale.
+func (a *Authority) lasts(g *age, now time.Time) bool {
+	grace := max(a.opts.OutageGrace, 0)
+	return now.Before(g.staleAt.Add(grace)) && (grace > 0 || g.epoch == a.epoch.Load())
 }
 
 func (g *age) failed() { g.failedAt.Store(time.Now().UnixNano()) }
@@ -83,5 +103,5 @@ func (a *Authority) outlives(ctx context.Context, g *age, err error, now time.Ti
 		return false
 	}
 	g.failed()
-	return g.lasts(now, a.opts.OutageGrace)
+	return a.lasts(g, now)
 }

@@ -74,7 +74,8 @@ type Authority struct {
 	floors     map[floorKey]floor
 	swept      time.Time
 	generation atomic.Uint64
-	failedAt   atomic.Int64 // UnixNano of the last look-up, if it failed; 0: it did not
+	epoch      atomic.Uint64 // grows when what was asked for before is out of date, see DistrustAll
+	failedAt   atomic.Int64  // UnixNano of the last look-up, if it failed; 0: it did not
 
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -237,7 +238,7 @@ func (a *Authority) token(ctx context.Context, id uuid.UUID, now time.Time) (*en
 			return nil, ErrUnknown
 		}
 		return a.loadToken(ctx, id)
-	case now.Before(e.refreshAt):
+	case a.fresh(&e.age, now):
 		return e, nil
 	case a.usable(&e.age, now):
 		a.refresh(&e.age, now, func(ctx context.Context) error {
@@ -258,7 +259,7 @@ func (a *Authority) project(ctx context.Context, id uuid.UUID, now time.Time) (*
 	switch {
 	case !ok:
 		return a.loadProject(ctx, id)
-	case now.Before(p.refreshAt):
+	case a.fresh(&p.age, now):
 		return p, nil
 	case a.usable(&p.age, now):
 		a.refresh(&p.age, now, func(ctx context.Context) error {

@@ -22,7 +22,7 @@ const maxReloads = 3
 func (a *Authority) loadToken(ctx context.Context, id uuid.UUID) (*entry, error) {
 	v, err := a.loads.do(ctx, a, floorKey{TokenChanged, id}, func(ctx context.Context) (any, error) {
 		for range maxReloads {
-			now := time.Now()
+			now := a.begin()
 			rec, err := a.source.LoadToken(ctx, id)
 			switch {
 			case err != nil && a.source.NotFound(err):
@@ -46,7 +46,7 @@ func (a *Authority) loadToken(ctx context.Context, id uuid.UUID) (*entry, error)
 func (a *Authority) loadProject(ctx context.Context, id uuid.UUID) (*projectEntry, error) {
 	v, err := a.loads.do(ctx, a, floorKey{ProjectChanged, id}, func(ctx context.Context) (any, error) {
 		for range maxReloads {
-			now := time.Now()
+			now := a.begin()
 			snapshot, err := a.source.LoadProject(ctx, id)
 			if err != nil {
 				return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -69,15 +69,15 @@ func (a *Authority) loadProject(ctx context.Context, id uuid.UUID) (*projectEntr
 // remember stores a loaded token and its project unless a newer version was
 // announced meanwhile: a slow read must not bring a revoked token back. The
 // check and the store are one step, under the lock that Changed takes.
-func (a *Authority) remember(rec *Record, now time.Time) (*entry, bool) {
+func (a *Authority) remember(rec *Record, now moment) (*entry, bool) {
 	e := &entry{token: rec.Token, rules: rec.Token.Policy.Compile(), projectVersion: rec.Project.Version}
 	e.stamp(now, a.opts.TTL)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.overruled(e, now) {
+	if a.overruled(e, now.Time) {
 		return nil, false
 	}
-	if old, ok := a.tokens.GetIfPresent(rec.Token.ID); ok && old.token.Version > e.token.Version && !old.loadedAt.Before(now) {
+	if old, ok := a.tokens.GetIfPresent(rec.Token.ID); ok && old.token.Version > e.token.Version && !old.loadedAt.Before(now.Time) {
 		return old, true // read later, though it came back sooner
 	}
 	a.tokens.Set(rec.Token.ID, e)
@@ -86,11 +86,11 @@ func (a *Authority) remember(rec *Record, now time.Time) (*entry, bool) {
 }
 
 // rememberProject needs a.mu.
-func (a *Authority) rememberProject(s *project.Snapshot, now time.Time) (*projectEntry, bool) {
-	if s.Version < a.floor(ProjectChanged, s.ID, now) {
+func (a *Authority) rememberProject(s *project.Snapshot, now moment) (*projectEntry, bool) {
+	if s.Version < a.floor(ProjectChanged, s.ID, now.Time) {
 		return nil, false
 	}
-	if old, ok := a.projects.GetIfPresent(s.ID); ok && old.snapshot.Version > s.Version && !old.loadedAt.Before(now) {
+	if old, ok := a.projects.GetIfPresent(s.ID); ok && old.snapshot.Version > s.Version && !old.loadedAt.Before(now.Time) {
 		return old, true
 	}
 	p := &projectEntry{snapshot: s, rules: s.Policy.Compile()}
@@ -99,13 +99,13 @@ func (a *Authority) rememberProject(s *project.Snapshot, now time.Time) (*projec
 	return p, true
 }
 
-// rememberUnknown notes that there is no such token, unless it was announced:
-// then the read was older than the row.
-func (a *Authority) rememberUnknown(id uuid.UUID, now time.Time) {
+// rememberUnknown notes that there is no such token, unless the read may be older
+// than the row: it was announced, or everything read before is distrusted.
+func (a *Authority) rememberUnknown(id uuid.UUID, now moment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tokens.Invalidate(id)
-	if a.floor(TokenChanged, id, now) == 0 {
+	if a.floor(TokenChanged, id, now.Time) == 0 && now.epoch == a.epoch.Load() {
 		a.unknown.Set(id, now.Add(a.opts.NegativeTTL))
 	}
 }
@@ -160,6 +160,19 @@ func (a *Authority) Changed(c Change) {
 	if c.Revoked {
 		a.generation.Add(1)
 	}
+}
+
+// DistrustAll makes everything that is remembered stale, since changes may have
+// been missed: a row is asked for again before it is used, and stands in only
+// while the database is away. Who asks after DistrustAll has returned is not
+// served by a look-up that began before. It does not block on I/O.
+func (a *Authority) DistrustAll() {
+	a.mu.Lock()
+	a.epoch.Add(1)
+	a.unknown.InvalidateAll()
+	a.loads.forget(func(floorKey) bool { return true })
+	a.mu.Unlock()
+	a.generation.Add(1)
 }
 
 func (a *Authority) floor(kind ChangeKind, id uuid.UUID, now time.Time) int64 {

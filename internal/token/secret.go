@@ -53,7 +53,7 @@ type Secret struct {
 // Mint makes a new token whose id carries the time of issue. It returns the
 // text, which is shown once, and its parsed form.
 func Mint(issued time.Time) (string, Secret, error) {
-	id, err := uuid.NewV7AtTime(issued)
+	id, err := newID(issued)
 	if err != nil {
 		return "", Secret{}, err
 	}
@@ -67,6 +67,23 @@ func Mint(issued time.Time) (string, Secret, error) {
 	text = base64.RawURLEncoding.AppendEncode(text, s.random[:])
 	sum := checksum(string(text))
 	return string(append(text, sum[:]...)), s, nil
+}
+
+// newID makes a UUIDv7 (RFC 9562, 5.7) of a time and random bits. A generator
+// that keeps its ids in order would go on dating them in the future after the
+// clock was wrong for a moment, and such tokens are refused.
+func newID(at time.Time) (uuid.UUID, error) {
+	var id uuid.UUID
+	if _, err := rand.Read(id[6:]); err != nil {
+		return id, err
+	}
+	ms := at.UnixMilli()
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id.SetVersion(uuid.V7)
+	id.SetVariant(uuid.VariantRFC9562)
+	return id, nil
 }
 
 // Parse reads a token's text. It allocates nothing and returns [ErrMalformed] or nil.

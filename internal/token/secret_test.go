@@ -238,3 +238,18 @@ func TestSecretNeverPrintsItself(t *testing.T) {
 		t.Errorf("JSON = %s, %v; want the id alone", out, err)
 	}
 }
+
+// TestMintAfterClockStep: a clock that was ahead for a moment does not date the
+// tokens that follow.
+func TestMintAfterClockStep(t *testing.T) {
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	for _, at := range []time.Time{now, now.Add(time.Hour), now} {
+		_, s, err := token.Mint(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.IssuedAt(); !got.Equal(at) {
+			t.Errorf("issued at %s, want %s", got, at)
+		}
+	}
+}
