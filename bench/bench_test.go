@@ -19,9 +19,6 @@ import (
 // TestQuick runs the program as its users do, so that it never rots. It
 // asserts nothing about time.
 func TestQuick(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds two binaries")
-	}
 	dir := t.TempDir()
 	bench, caddy, report := filepath.Join(dir, "bench"), filepath.Join(dir, "caddy"), filepath.Join(dir, "RESULTS.md")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
