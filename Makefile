@@ -28,9 +28,10 @@ run: build ## Run bin/caddy with Caddyfile.example: SQLite in ./data, https://lo
 demo: build ## Show the main job with the built-in provider simulator; needs no account
 	@deploy/demo.sh
 
-test: ## Run every test, with the race detector
+test: ## Run every test, with the race detector, the real binary on both databases
 	@.ci/ensure test
 	go test -race -timeout 15m $(PKGS)
+	LLM_PROXY_TEST_DATABASE=postgres go test -race -timeout 15m -skip 'TestCLI|TestCertificate|TestBadConfigs|TestDemo|TestReadme|TestMakeTargets' ./e2e
 
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
 	@.ci/fuzz $(or $(FUZZTIME),30s)

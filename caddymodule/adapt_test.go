@@ -92,6 +92,7 @@ func FuzzCaddyfile(f *testing.F) {
 			func(d *caddyfile.Dispenser) error { _, err := parseGlobalOption(d, nil); return err },
 			func(d *caddyfile.Dispenser) error { return new(Handler).UnmarshalCaddyfile(d) },
 			func(d *caddyfile.Dispenser) error { return new(Admin).UnmarshalCaddyfile(d) },
+			func(d *caddyfile.Dispenser) error { return new(CertStorage).UnmarshalCaddyfile(d) },
 		} {
 			if err := parse(caddyfile.NewTestDispenser("llm_proxy {\n" + input + "\n}")); err != nil && err.Error() == "" {
 				t.Error("an error without a text")

@@ -99,6 +99,7 @@ func (a *App) newAPI() *adminapi.API {
 			}
 			return ""
 		},
+		Refused: db.audit.recorder,
 		Logger:  a.logger,
 		Version: version(),
 	})

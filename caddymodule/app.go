@@ -45,6 +45,9 @@ type App struct {
 	// described here must be a preset.
 	Providers map[string]*Provider `json:"providers,omitempty"`
 
+	// Where the audit goes besides the database, and how long it is kept.
+	Audit *Audit `json:"audit,omitempty"`
+
 	// Everything below is resolved by Provision; nothing of it can be encoded.
 	logger          *slog.Logger
 	managementToken secret.Value
@@ -53,14 +56,8 @@ type App struct {
 	mu              sync.Mutex // guards providers while handlers are provisioned
 	api             atomic.Pointer[adminapi.API]
 	started         chan struct{} // closed when Start has run
-}
-
-// Database says where projects, keys and tokens are kept.
-type Database struct {
-	// The kind of database: sqlite. Default: sqlite.
-	Driver string `json:"driver,omitempty"`
-	// For sqlite the path of the file; its directory is made when it does not exist.
-	DSN string `json:"dsn,omitempty"`
+	audit           auditConfig
+	detachAudit     func() // nil before Start
 }
 
 // CaddyModule returns the Caddy module information.
@@ -78,8 +75,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.audit, err = a.auditConfig(); err != nil {
+		return err
+	}
 	if a.managementToken, err = a.resolveManagementToken(); err != nil {
 		return err
+	}
+	if a.managementToken.IsZero() && cfg.driver != driverSQLite {
+		return errors.New("llm_proxy > management_token: must be set with PostgreSQL, since all nodes need the same one; write {env.NAME} or {file./path}, or set MANAGEMENT_TOKEN")
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Providers)) {
 		p, err := a.buildProvider(name)
@@ -90,44 +93,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.runtime, err = newRuntime(cfg, a.logger)
 	return err
-}
-
-func (a *App) databaseConfig() (databaseConfig, error) {
-	cfg := databaseConfig{driver: "sqlite"}
-	if a.Database != nil && a.Database.Driver != "" {
-		cfg.driver = a.Database.Driver
-	}
-	if cfg.driver != "sqlite" {
-		return cfg, fmt.Errorf("llm_proxy > database: unknown driver %q; expected sqlite", cfg.driver)
-	}
-	if a.Database == nil || a.Database.DSN == "" {
-		cfg.dsn = filepath.Join(caddy.AppDataDir(), "llm_proxy", "llm-proxy.db")
-	} else {
-		path, err := resolve(a.Database.DSN)
-		if err != nil {
-			return cfg, fmt.Errorf("llm_proxy > database: %w", err)
-		}
-		cfg.dsn, err = filepath.Abs(path)
-		if err != nil {
-			return cfg, fmt.Errorf("llm_proxy > database: %w", err)
-		}
-	}
-	for i, text := range a.EncryptionKeys {
-		option := "llm_proxy > encryption_key"
-		if i > 0 {
-			option = fmt.Sprintf("llm_proxy > encryption_key (older key %d)", i)
-		}
-		value, err := a.resolveSecret(option, text)
-		if err != nil {
-			return cfg, err
-		}
-		key, err := secret.ParseKey(value.Reveal())
-		if err != nil {
-			return cfg, fmt.Errorf("%s: %w", option, err)
-		}
-		cfg.keys = append(cfg.keys, key)
-	}
-	return cfg, nil
 }
 
 func (a *App) resolveManagementToken() (secret.Value, error) {
@@ -172,6 +137,9 @@ func (a *App) Start() error {
 	if err := db.start(); err != nil {
 		return fmt.Errorf("llm_proxy > database: %w", err)
 	}
+	if err := db.adopt(a.runtime); err != nil {
+		return fmt.Errorf("llm_proxy > encryption_key: %w", err)
+	}
 	if a.managementToken.IsZero() {
 		token, err := managementTokenFile(filepath.Dir(db.cfg.dsn))
 		if err != nil {
@@ -179,6 +147,12 @@ func (a *App) Start() error {
 		}
 		a.managementToken = token
 	}
+	detach, err := db.audit.attach(a.audit)
+	if err != nil {
+		return err
+	}
+	a.detachAudit = detach
+	db.keepAudit()
 	a.api.Store(a.newAPI())
 	return nil
 }
@@ -190,6 +164,10 @@ func (a *App) Stop() error { return nil }
 // Cleanup lets go of the shared resources. Requests that are still running
 // keep them open until they are done.
 func (a *App) Cleanup() error {
+	if a.detachAudit != nil {
+		a.detachAudit()
+		a.detachAudit = nil
+	}
 	if a.runtime != nil {
 		a.runtime.release()
 		a.runtime = nil

@@ -29,9 +29,15 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 // unmarshal reads the block:
 //
 //	llm_proxy {
-//		database sqlite <path>
+//		database sqlite [<path>] | postgres <dsn> {
+//			store_outage_grace <duration>
+//			migrate on|off
+//			max_conns <number>
+//			statement_timeout <duration>
+//		}
 //		encryption_key <key> [<older keys...>]
 //		management_token <secret>
+//		audit { … }
 //		provider <name> {
 //			type <preset>
 //			base_url <url>
@@ -68,36 +74,18 @@ func (a *App) unmarshal(d *caddyfile.Dispenser) error {
 			a.EncryptionKeys, err = parseEncryptionKeys(d)
 		case "management_token":
 			a.ManagementToken, err = oneArg(d)
+		case "audit":
+			a.Audit, err = parseAudit(d)
 		case "provider":
 			err = a.parseProvider(d)
 		default:
-			err = unknownOption(d, "database, encryption_key, management_token, provider")
+			err = unknownOption(d, "database, encryption_key, management_token, provider, audit")
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func parseDatabase(d *caddyfile.Dispenser) (*Database, error) {
-	if !d.NextArg() {
-		return nil, d.Err("expected the kind of database and where it is, such as: database sqlite /var/lib/llm-proxy/llm-proxy.db")
-	}
-	db := &Database{Driver: d.Val()}
-	if db.Driver != "sqlite" {
-		return nil, d.Errf("unknown database %q; expected sqlite", db.Driver)
-	}
-	if d.NextArg() {
-		db.DSN = d.Val()
-		if db.DSN == "" {
-			return nil, d.Err("the path of the database is empty; leave it out for the default, or write one such as /var/lib/llm-proxy/llm-proxy.db")
-		}
-	}
-	if d.NextArg() {
-		return nil, d.ArgErr()
-	}
-	return db, noBlock(d)
 }
 
 func parseEncryptionKeys(d *caddyfile.Dispenser) ([]string, error) {

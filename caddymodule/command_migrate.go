@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,17 @@ import (
 const defaultConfig = "Caddyfile"
 
 func migrateCommand() *cobra.Command {
-	return group(&cobra.Command{Use: "migrate", Short: "Looks after the database schema"}, migrateStatus())
+	return group(&cobra.Command{Use: "migrate", Short: "Looks after the database schema"},
+		migrateStatus(),
+		migrateTo("up", "Applies every pending migration", 0, func(string) (int64, error) { return cli.Latest, nil }),
+		migrateTo("down", "Takes the last migration back, with the data that it holds", 0, func(string) (int64, error) { return cli.Previous, nil }),
+		migrateTo("to VERSION", "Migrates up or down to a version", 1, func(arg string) (int64, error) {
+			version, err := strconv.ParseInt(arg, 10, 64)
+			if err != nil || version < 0 {
+				return 0, cli.Usagef("%q is not a version; migrate status lists them", arg)
+			}
+			return version, nil
+		}))
 }
 
 func migrateStatus() *cobra.Command {
@@ -24,12 +35,32 @@ func migrateStatus() *cobra.Command {
 			return err
 		}
 		// Without a look at the encryption keys, which this does not need.
-		db, err := (&App{logger: c.app.logger, Database: c.app.Database}).databaseConfig()
+		db, err := c.app.place()
 		if err != nil {
 			return err
 		}
 		return cli.MigrateStatus(i.cmd.Context(), i.out, cli.Database{Driver: db.driver, DSN: db.dsn})
 	})
+}
+
+func migrateTo(use, short string, args int, target func(string) (int64, error)) *cobra.Command {
+	cmd := leaf(use, short, args, args, func(i *invocation) error {
+		version, err := target(i.arg(0))
+		if err != nil {
+			return err
+		}
+		c, err := i.config()
+		if err != nil {
+			return err
+		}
+		db, err := c.app.place()
+		if err != nil {
+			return err
+		}
+		return cli.MigrateTo(i.cmd.Context(), i.out, cli.Database{Driver: db.driver, DSN: db.dsn}, version, i.on("yes"))
+	})
+	cmd.Flags().Bool("yes", false, "go down although data is lost")
+	return cmd
 }
 
 // config is the configuration that --config names, else the Caddyfile of the

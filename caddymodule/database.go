@@ -2,12 +2,9 @@ package caddymodule
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +15,6 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
-	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
@@ -38,23 +34,6 @@ const (
 // then on a database out of reach is a reason to keep the old configuration.
 var served atomic.Bool
 
-type databaseConfig struct {
-	driver string
-	dsn    string
-	keys   [][]byte // encryption keys; none: a file beside the database
-}
-
-// key names the database in the shared pool without revealing its settings.
-func (c databaseConfig) key() string {
-	h := sha256.New()
-	fmt.Fprintf(h, "%q %q", c.driver, c.dsn)
-	for _, k := range c.keys {
-		sum := sha256.Sum256(k)
-		h.Write(sum[:])
-	}
-	return "db:" + hex.EncodeToString(h.Sum(nil)[:16])
-}
-
 // database is the opened database with what depends on it alone: who is known,
 // and who is being served. Configurations share it.
 type database struct {
@@ -62,18 +41,23 @@ type database struct {
 	logger    *slog.Logger
 	authority *token.Authority
 	inflight  *gateway.Inflight
+	audit     *auditTrail
 	store     atomic.Pointer[storage.DB]
 	gaveUp    sync.Once    // closes away
 	lease     *lease.Lease // doomed when no configuration uses the database any more
+	holders   holders      // who brought which encryption keys
 
 	ready chan struct{} // closed when the database is open
 	away  chan struct{} // closed when Start has found it out of reach or unusable
 	mu    sync.Mutex    // one start at a time
 	state databaseState
+	first firstUse // by whoever cannot wait for Start
 
 	ctx  context.Context
 	stop context.CancelFunc
 	work sync.WaitGroup
+
+	workMu sync.Mutex // orders work that others begin against close
 }
 
 type databaseState uint8
@@ -86,7 +70,8 @@ const (
 
 func newDatabase(cfg databaseConfig, logger *slog.Logger) *database {
 	d := &database{cfg: cfg, logger: logger, inflight: gateway.NewInflight(), ready: make(chan struct{}), away: make(chan struct{})}
-	d.authority = token.NewAuthority(d, token.Options{Logger: logger})
+	d.authority = token.NewAuthority(d, token.Options{OutageGrace: cfg.outageGrace, ClockOffset: d.clockOffset, Logger: logger})
+	d.audit = newAuditTrail(d)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.lease = lease.New(d.close)
 	return d
@@ -103,10 +88,13 @@ func (d *database) Destruct() error {
 }
 
 func (d *database) close() {
+	d.workMu.Lock()
 	d.stop()
+	d.workMu.Unlock()
 	d.work.Wait()
 	d.authority.Close()
 	d.inflight.Close()
+	d.audit.close()
 	if store := d.store.Load(); store != nil {
 		if err := store.Close(); err != nil {
 			d.logger.Error("closing the database", "error", err)
@@ -120,6 +108,7 @@ func (d *database) start() error {
 	defer d.mu.Unlock()
 	switch d.state {
 	case databaseOpen:
+		served.Store(true)
 		return nil
 	case databaseAway:
 		return d.await()
@@ -199,19 +188,37 @@ func (d *database) retry() {
 
 // open needs d.mu.
 func (d *database) open() error {
+	if err := d.connect(); err != nil {
+		return err
+	}
+	served.Store(true)
+	return nil
+}
+
+// connect needs d.mu. It does nothing when the database is open.
+func (d *database) connect() error {
+	if d.state == databaseOpen {
+		return nil
+	}
 	store := d.store.Load()
 	if store == nil {
 		ring, err := d.keyring()
 		if err != nil {
 			return err
 		}
-		if store, err = storage.New(storage.Config{Driver: d.cfg.driver, DSN: d.cfg.dsn, Keyring: ring, Logger: d.logger}); err != nil {
+		store, err = storage.New(storage.Config{
+			Driver: d.cfg.driver, DSN: d.cfg.dsn, Keyring: ring, Logger: d.logger,
+			NoMigrate: d.cfg.noMigrate, MaxConns: d.cfg.maxConns, StatementTimeout: d.cfg.statementTimeout,
+		})
+		if err != nil {
 			return err
 		}
 		store.OnChange(func(c token.Change) {
 			d.authority.Changed(c) // first: whoever is listed after this asks again
 			d.inflight.Changed(c)
 		})
+		store.OnGap(d.missed)
+		store.OnAudit(d.audit.heard)
 		d.store.Store(store)
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, openTimeout)
@@ -221,20 +228,20 @@ func (d *database) open() error {
 	}
 	d.state = databaseOpen
 	close(d.ready)
-	served.Store(true)
 	return nil
 }
 
-func (d *database) keyring() (*secret.Keyring, error) {
-	keys := d.cfg.keys
-	if len(keys) == 0 {
-		key, err := encryptionKeyFile(filepath.Dir(d.cfg.dsn), d.cfg.dsn, d.logger)
-		if err != nil {
-			return nil, err
-		}
-		keys = [][]byte{key}
+// missed is called when announcements of other nodes may have been lost:
+// nothing remembered is trusted any more, and requests that are under way are asked
+// about again, as a revocation may be among what was missed.
+func (d *database) missed() {
+	d.authority.DistrustAll()
+	d.workMu.Lock()
+	defer d.workMu.Unlock()
+	if d.ctx.Err() != nil {
+		return
 	}
-	return secret.NewKeyring(keys...)
+	d.work.Go(func() { d.inflight.Recheck(func(id uuid.UUID) error { return d.authority.Check(d.ctx, id) }) })
 }
 
 // gate holds a request back until the database is open: for a moment while
@@ -273,6 +280,13 @@ func (d *database) isOpen() bool {
 }
 
 // The methods below make the database the authority's source of tokens.
+
+func (d *database) clockOffset() time.Duration {
+	if store := d.store.Load(); store != nil {
+		return store.ClockOffset()
+	}
+	return 0
+}
 
 // LoadToken implements [token.Source].
 func (d *database) LoadToken(ctx context.Context, id uuid.UUID) (*token.Record, error) {

@@ -94,7 +94,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.gateway, err = gateway.New(gateway.Config{
 		Providers: table, Transports: transports,
 		Authority: app.runtime.db.authority, Inflight: app.runtime.db.inflight,
-		Ready: app.runtime.db.gate, ClientIP: clientAddr, Tunnel: tunnel,
+		Ready: app.runtime.db.gate, ClientIP: clientAddr, Tunnel: tunnel, Denied: app.runtime.db.audit.recorder.Denied,
 		MaxBody: h.MaxBody, MaxUpload: h.MaxUpload, ForwardHeaders: h.ForwardHeaders,
 		HideHeaders: h.ExposeHeaders != nil && !*h.ExposeHeaders,
 		Logger:      ctx.Slogger(),

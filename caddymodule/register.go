@@ -12,6 +12,7 @@ func init() {
 	caddy.RegisterModule(new(App))
 	caddy.RegisterModule(new(Handler))
 	caddy.RegisterModule(new(Admin))
+	caddy.RegisterModule(new(CertStorage))
 
 	httpcaddyfile.RegisterGlobalOption("llm_proxy", parseGlobalOption)
 	httpcaddyfile.RegisterHandlerDirective("llm_proxy", parseHandler)

@@ -20,6 +20,7 @@ var shared = caddy.NewUsagePool()
 // runtime is what one configuration holds of the shared resources. Requests
 // lease it: Caddy cleans a configuration up while its requests still run.
 type runtime struct {
+	cfg   databaseConfig
 	db    *database
 	lease *lease.Lease
 
@@ -38,7 +39,7 @@ func (t *transport) Destruct() error {
 }
 
 func newRuntime(cfg databaseConfig, logger *slog.Logger) (*runtime, error) {
-	r := &runtime{transports: make(map[string]*transport)}
+	r := &runtime{cfg: cfg, transports: make(map[string]*transport)}
 	key := cfg.key()
 	value, _, err := shared.LoadOrNew(key, func() (caddy.Destructor, error) { return newDatabase(cfg, logger), nil })
 	if err != nil {
@@ -84,7 +85,10 @@ func (r *runtime) acquire() (release func(), ok bool) {
 }
 
 // release lets go on the configuration's behalf.
-func (r *runtime) release() { r.lease.Doom() }
+func (r *runtime) release() {
+	r.db.abandon(r)
+	r.lease.Doom()
+}
 
 // close gives every resource back, when the last request is done.
 func (r *runtime) close() {

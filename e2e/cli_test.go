@@ -132,7 +132,6 @@ func TestCLIExitCodes(t *testing.T) {
 		"backup x":                               "unknown command backup",
 		"token":                                  "needs a command",
 		"token frob":                             "unknown command frob",
-		"migrate up":                             "unknown command up",
 		canary:                                   "unknown command (not shown)",
 		"token list --frob":                      "unknown flag --frob",
 		"token list -z" + canary:                 "unknown flag",

@@ -79,6 +79,7 @@ var secretsOfMistakes = []string{"SECRET-x9y8z7", "U0VDUkVULXg5eTh6Nw", "SECRETE
 
 func (c badConfig) site(sim *provider) site {
 	s := against(sim)
+	s.database = ownSQLite // the mistakes are in what PostgreSQL needs as well
 	s.app, s.handler = c.app, c.handler
 	s.options = map[string]string{"openai": c.openai}
 	s.routes = "llm_proxy_admin " + c.admin + "\n\tllm_proxy {\n\t" + c.handler + "\n\t}"
@@ -92,7 +93,9 @@ var mistakenEnv = []string{"BAD_URL=SECRETENV-not-a-url", "SHORT_KEY=U0VDUkVULXg
 func TestBadConfigs(t *testing.T) {
 	t.Parallel()
 	sim := newProvider(t, simulator.Options{})
-	p := start(t, against(sim), mistakenEnv...)
+	good := against(sim)
+	good.database = ownSQLite
+	p := start(t, good, mistakenEnv...)
 	a := p.account(t)
 	for _, c := range badConfigs {
 		t.Run(c.name, func(t *testing.T) {

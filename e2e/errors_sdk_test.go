@@ -95,7 +95,9 @@ func execute(t *testing.T, db *sql.DB, statement string) {
 func TestStoreUnavailable(t *testing.T) {
 	t.Parallel()
 	sim := newProvider(t, simulator.Options{})
-	p := start(t, against(sim))
+	s := against(sim)
+	s.database = ownSQLite
+	p := start(t, s)
 	a := p.account(t)
 	db := openDatabase(t, filepath.Join(p.dir, "data", "llm-proxy.db"))
 	execute(t, db, "ALTER TABLE tokens RENAME TO tokens_gone")

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 )
 
 // binary is the program under test, built once for all tests.
@@ -28,8 +30,9 @@ func TestMain(m *testing.M) {
 
 // run builds the binary, or takes the one that LLM_PROXY_TEST_BINARY names.
 func run(m *testing.M) int {
+	servers := testdb.Main(m)
 	if binary = os.Getenv("LLM_PROXY_TEST_BINARY"); binary != "" {
-		return m.Run()
+		return servers.Run()
 	}
 	dir, err := os.MkdirTemp("", "llm-proxy-e2e-")
 	if err != nil {
@@ -46,5 +49,5 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "building the binary:", err)
 		return 1
 	}
-	return m.Run()
+	return servers.Run()
 }

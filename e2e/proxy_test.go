@@ -20,6 +20,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 )
 
 // managementToken opens every test's management API.
@@ -30,6 +33,7 @@ type proxy struct {
 	t         *testing.T
 	dir       string // everything that it writes is below
 	storage   string // Caddy's
+	env       []string
 	url       string
 	port      int
 	adminPort int
@@ -67,6 +71,9 @@ func prepare(t *testing.T) *proxy {
 	p := &proxy{t: t, dir: t.TempDir(), port: freePort(t), adminPort: freePort(t), output: new(transcript), exited: make(chan struct{})}
 	p.url = fmt.Sprintf("https://localhost:%d", p.port)
 	p.storage = filepath.Join(p.dir, "share", "caddy")
+	if onPostgres() {
+		p.env = []string{"DATABASE_URL=" + testdb.Postgres(t), "LLM_PROXY_KEY=" + secret.NewKey()}
+	}
 	return p
 }
 
@@ -103,6 +110,7 @@ func (p *proxy) command(args ...string) *exec.Cmd {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "XDG_DATA_HOME=" + filepath.Join(p.dir, "share"),
 		"XDG_CONFIG_HOME=" + filepath.Join(p.dir, "config"), "MANAGEMENT_TOKEN=" + managementToken, "NO_PROXY=*",
 	}
+	cmd.Env = append(cmd.Env, p.env...)
 	return cmd
 }
 

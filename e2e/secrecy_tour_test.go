@@ -62,6 +62,7 @@ func TestNothingTellsSecrets(t *testing.T) {
 	sim := newProvider(t, simulator.Options{})
 	echo := newScripted(t, echoCredential)
 	s := against(sim)
+	s.database = ownSQLite // it is searched too
 	s.wordy = true
 	s.app = "encryption_key {env.ENCRYPTION_KEY}"
 	s.options = map[string]string{

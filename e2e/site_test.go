@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -15,7 +16,8 @@ type site struct {
 	handler   string            // options of the directive
 	routes    string            // in place of the two directives
 	log       string            // in place of the example's access log
-	database  string            // in place of the default path
+	database  string            // a SQLite file, in place of the default database
+	postgres  bool              // PostgreSQL whatever the suite runs on; DATABASE_URL and LLM_PROXY_KEY say which
 	wordy     bool              // log everything
 	caddyfile string            // in place of everything; {https}, {admin} and {dir} are filled in
 }
@@ -53,6 +55,25 @@ func (s site) render(p *proxy) string {
 	).Replace(text)
 }
 
+// databaseLines name the site's own SQLite file, or else a database of the
+// kind that the suite runs on.
+func (s site) databaseLines() string {
+	switch {
+	case s.database != "":
+		return "database sqlite " + s.database
+	case s.postgres || onPostgres():
+		return "database postgres {env.DATABASE_URL}\n\t\tencryption_key {env.LLM_PROXY_KEY}"
+	}
+	return "database sqlite " + ownSQLite
+}
+
+// ownSQLite is a process's SQLite file, for tests that look into it.
+const ownSQLite = "{dir}/data/llm-proxy.db"
+
+// onPostgres reports whether the suite runs on PostgreSQL:
+// LLM_PROXY_TEST_DATABASE=postgres.
+func onPostgres() bool { return os.Getenv("LLM_PROXY_TEST_DATABASE") == "postgres" }
+
 func (s site) compose() string {
 	var b strings.Builder
 	exclude := "exclude tls.handshake events" // many words about each connection
@@ -61,11 +82,7 @@ func (s site) compose() string {
 	}
 	fmt.Fprintf(&b, "{\n\tadmin 127.0.0.1:{admin}\n\tgrace_period 10s\n\tskip_install_trust\n\tauto_https disable_redirects\n"+
 		"\tlog {\n\t\tlevel DEBUG\n\t\t%s\n\t}\n%s\n", exclude, s.global)
-	database := s.database
-	if database == "" {
-		database = "{dir}/data/llm-proxy.db"
-	}
-	fmt.Fprintf(&b, "\tllm_proxy {\n\t\tdatabase sqlite %s\n\t\tmanagement_token {env.MANAGEMENT_TOKEN}\n%s\n", database, s.app)
+	fmt.Fprintf(&b, "\tllm_proxy {\n\t\t%s\n\t\tmanagement_token {env.MANAGEMENT_TOKEN}\n%s\n", s.databaseLines(), s.app)
 	for _, name := range sortedKeys(s.providers) {
 		fmt.Fprintf(&b, "\t\tprovider %s {\n", name)
 		if url := s.providers[name]; url != "" {

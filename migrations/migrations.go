@@ -1,8 +1,8 @@
 // Package migrations holds the database schema as embedded goose SQL files, one
 // directory per dialect, and applies them.
 //
-// The caller owns the connection and, on SQLite, the lock that keeps several
-// starters from migrating at once; see package storage.
+// The caller owns the connection and the lock that keeps several starters from
+// migrating at once; see package storage.
 package migrations
 
 import (
@@ -21,15 +21,18 @@ import (
 // another program's goose in the same database is left alone.
 const Table = "llm_proxy_migrations"
 
-//go:embed sqlite/*.sql
+//go:embed sqlite/*.sql postgres/*.sql
 var files embed.FS
 
 // Dialect names one of the databases that there are migrations for; it is also
 // the directory that holds them.
 type Dialect string
 
-// SQLite is the dialect of the files in sqlite/.
-const SQLite Dialect = "sqlite"
+// The dialects that there are.
+const (
+	SQLite   Dialect = "sqlite"
+	Postgres Dialect = "postgres"
+)
 
 // dialects holds what differs between databases. A new one is a directory, its
 // name in the embed directive, and an entry here.
@@ -40,6 +43,10 @@ var dialects = map[Dialect]struct {
 	SQLite: {
 		goose:       goose.DialectSQLite3,
 		countTables: `SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = $1`,
+	},
+	Postgres: {
+		goose:       goose.DialectPostgres,
+		countTables: `SELECT COUNT(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = $1`,
 	},
 }
 
@@ -52,6 +59,17 @@ type NewerSchemaError struct {
 
 func (e *NewerSchemaError) Error() string {
 	return fmt.Sprintf("database schema is version %d, newer than version %d of this binary: run the newer binary, or restore a backup made before the upgrade",
+		e.Database, e.Binary)
+}
+
+// PendingError says that the database was not migrated as far as the binary needs.
+type PendingError struct {
+	Database int64 // schema version found in the database
+	Binary   int64 // version that this binary needs
+}
+
+func (e *PendingError) Error() string {
+	return fmt.Sprintf("database schema is version %d, and this binary needs version %d: migrate it first, or let the start do it",
 		e.Database, e.Binary)
 }
 
@@ -84,6 +102,34 @@ func Up(ctx context.Context, db *sql.DB, dialect Dialect) (applied int, err erro
 		return 0, upError(err)
 	}
 	return len(results), nil
+}
+
+// Check reports whether the database has exactly the schema of this binary,
+// changing nothing: [*PendingError] when it is older, [*NewerSchemaError] when it
+// is newer. A nil db stands for a database that does not exist yet.
+func Check(ctx context.Context, db *sql.DB, dialect Dialect) error {
+	list, err := List(ctx, db, dialect)
+	if err != nil {
+		return err
+	}
+	var current, newest int64
+	pending := false
+	for _, m := range list {
+		if m.Name != Unknown {
+			newest = max(newest, m.Version)
+		}
+		if m.Applied {
+			current = max(current, m.Version)
+		}
+		pending = pending || !m.Applied
+	}
+	switch {
+	case current > newest:
+		return &NewerSchemaError{Database: current, Binary: newest}
+	case pending:
+		return &PendingError{Database: current, Binary: newest}
+	}
+	return nil
 }
 
 // upError names the migration that failed.

@@ -4,20 +4,37 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testdb.Main(m)) }
 
-func openSQLite(t *testing.T) *sql.DB {
+// onEach runs a test on an empty database of every dialect.
+func onEach(t *testing.T, test func(t *testing.T, db *sql.DB, dialect Dialect)) {
+	for _, dialect := range []Dialect{SQLite, Postgres} {
+		t.Run(string(dialect), func(t *testing.T) { test(t, open(t, dialect), dialect) })
+	}
+}
+
+// open makes an empty database.
+func open(t *testing.T, dialect Dialect) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.ToSlash(filepath.Join(t.TempDir(), "x.db"))+"?_pragma=foreign_keys(1)&_txlock=immediate&_dqs=0")
+	driver, dsn := "sqlite", "file:"+filepath.ToSlash(filepath.Join(t.TempDir(), "x.db"))+"?_pragma=foreign_keys(1)&_txlock=immediate&_dqs=0"
+	if dialect == Postgres {
+		driver, dsn = "pgx", testdb.Postgres(t)+"&timezone=UTC"
+	}
+	db, err := sql.Open(driver, dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,33 +43,45 @@ func openSQLite(t *testing.T) *sql.DB {
 	return db
 }
 
-func up(t *testing.T, db *sql.DB, want int) {
+func newest(t *testing.T, dialect Dialect) int {
 	t.Helper()
-	if n, err := Up(t.Context(), db, SQLite); err != nil || n != want {
+	v, err := Latest(dialect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(v)
+}
+
+func up(t *testing.T, db *sql.DB, dialect Dialect, want int) {
+	t.Helper()
+	if n, err := Up(t.Context(), db, dialect); err != nil || n != want {
 		t.Fatalf("applied %d migrations, want %d: %v", n, want, err)
 	}
 }
 
-// schema is every table and index, as its statement.
-func schema(t *testing.T, db *sql.DB) []string {
+// stepper applies one migration after the other.
+type stepper struct {
+	t *testing.T
+	p *goose.Provider
+}
+
+func newStepper(t *testing.T, db *sql.DB, dialect Dialect) stepper {
 	t.Helper()
-	rows, err := db.Query(`SELECT name || ': ' || sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT IN ($1, 'sqlite_sequence') ORDER BY name`, Table)
+	p, err := newProvider(db, dialect)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close()
-	var list []string
-	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, s)
+	return stepper{t, p}
+}
+
+// step returns the name of the migration that it applied.
+func (s stepper) step() string {
+	s.t.Helper()
+	result, err := s.p.UpByOne(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return list
+	return path.Base(result.Source.Path)
 }
 
 // fill puts a row into every table.
@@ -68,8 +97,11 @@ func fill(t *testing.T, db *sql.DB) {
 		{`INSERT INTO provider_keys (id, project_id, provider, sealed, last4, is_active, created_at, updated_at) VALUES ($1, $2, 'openai', $3, '', TRUE, 1, 1)`, []any{key, project, []byte("x")}},
 		{`INSERT INTO tokens (id, project_id, name_folded, is_active, hash, hash_scheme, version, created_at, updated_at) VALUES ($1, $2, '', TRUE, $3, 's', 1, 1, 1)`, []any{tok, project, []byte("x")}},
 		{`INSERT INTO audit_events (id, created_at, actor, action, outcome, target_type, client_ip, request_id, method, path, user_agent, reason)
-			VALUES ($1, 1, '', 'a', 'success', '', '', '', '', '', '', '')`, []any{entry}},
+			VALUES ($1, 1, '', 'a', 'failure', '', '', '', '', '', '', '')`, []any{entry}},
 		{`INSERT INTO secrets (name, sealed) VALUES ('n', $1)`, []any{[]byte("x")}},
+		{`INSERT INTO cert_store (name, sealed, size, updated_at) VALUES ('a/b', $1, 1, 1)`, []any{[]byte("x")}},
+		{`INSERT INTO cert_locks (name, owner, expires_at) VALUES ('n', 'o', 1)`, nil},
+		{`INSERT INTO leases (name, owner, expires_at) VALUES ('n', 'o', 1)`, nil},
 	} {
 		if _, err := db.Exec(insert.query, insert.args...); err != nil {
 			t.Fatal(err)
@@ -77,32 +109,30 @@ func fill(t *testing.T, db *sql.DB) {
 	}
 }
 
-func TestUpDownUp(t *testing.T) {
-	db := openSQLite(t)
-	latest, err := Latest(SQLite)
-	if err != nil {
-		t.Fatal(err)
-	}
-	up(t, db, int(latest))
-	up(t, db, 0)
-	full := schema(t, db)
+func TestUpDownUp(t *testing.T) { onEach(t, testUpDownUp) }
+
+func testUpDownUp(t *testing.T, db *sql.DB, dialect Dialect) {
+	latest := newest(t, dialect)
+	up(t, db, dialect, latest)
+	up(t, db, dialect, 0)
+	full := schema(t, db, dialect)
 	if len(full) < 5 {
 		t.Fatalf("schema is %v", full)
 	}
 	fill(t, db)
 
-	p, err := newProvider(db, SQLite)
+	p, err := newProvider(db, dialect)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.DownTo(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if left := schema(t, db); len(left) > 0 {
+	if left := schema(t, db, dialect); len(left) > 0 {
 		t.Errorf("left after all Downs: %v", left)
 	}
-	up(t, db, int(latest))
-	if again := schema(t, db); !slices.Equal(again, full) {
+	up(t, db, dialect, latest)
+	if again := schema(t, db, dialect); !slices.Equal(again, full) {
 		t.Errorf("schema after up, down, up:\n%s\nwant\n%s", strings.Join(again, "\n"), strings.Join(full, "\n"))
 	}
 	fill(t, db)
@@ -110,9 +140,10 @@ func TestUpDownUp(t *testing.T) {
 
 // TestSteps goes up one migration at a time, each time up, down and up again:
 // nothing but the step's own tables changes, and older data stays.
-func TestSteps(t *testing.T) {
-	db := openSQLite(t)
-	p, err := newProvider(db, SQLite)
+func TestSteps(t *testing.T) { onEach(t, testSteps) }
+
+func testSteps(t *testing.T, db *sql.DB, dialect Dialect) {
+	p, err := newProvider(db, dialect)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,17 +152,17 @@ func TestSteps(t *testing.T) {
 		if _, err := p.UpByOne(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		after := schema(t, db)
+		after := schema(t, db, dialect)
 		if _, err := p.Down(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := schema(t, db); !slices.Equal(got, before) {
+		if got := schema(t, db, dialect); !slices.Equal(got, before) {
 			t.Errorf("after a Down:\n%v\nwant\n%v", got, before)
 		}
 		if _, err := p.UpByOne(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := schema(t, db); !slices.Equal(got, after) {
+		if got := schema(t, db, dialect); !slices.Equal(got, after) {
 			t.Errorf("after up, down, up:\n%v\nwant\n%v", got, after)
 		}
 		before = after
@@ -139,21 +170,23 @@ func TestSteps(t *testing.T) {
 	fill(t, db)
 }
 
-func TestStrictTables(t *testing.T) {
-	db := openSQLite(t)
-	up(t, db, 5)
+func TestStrictTables(t *testing.T) { onEach(t, testStrictTables) }
+
+func testStrictTables(t *testing.T, db *sql.DB, dialect Dialect) {
+	up(t, db, dialect, newest(t, dialect))
 	fill(t, db)
 	for _, query := range []string{
 		`UPDATE projects SET is_active = 2`,
 		`UPDATE projects SET created_at = 'today'`,
 		`UPDATE projects SET id = 'x'`,
 		`UPDATE projects SET version = 0`,
-		`UPDATE provider_keys SET sealed = 'sk-plaintext'`,
+		`UPDATE provider_keys SET sealed = CAST('sk-plaintext' AS TEXT)`,
 		`UPDATE provider_keys SET weight = 0`,
 		`UPDATE provider_keys SET project_id = '01890000-0000-7000-8000-00000000ffff'`,
-		`UPDATE tokens SET hash = 'sk-plaintext'`,
+		`UPDATE tokens SET hash = CAST('sk-plaintext' AS TEXT)`,
 		`UPDATE tokens SET policy = NULL`,
 		`UPDATE audit_events SET outcome = 'maybe'`,
+		`UPDATE audit_events SET occurrences = 0`,
 		`DELETE FROM projects`,
 	} {
 		if _, err := db.Exec(query); err == nil {
@@ -162,28 +195,30 @@ func TestStrictTables(t *testing.T) {
 	}
 }
 
-func TestNewer(t *testing.T) {
-	db := openSQLite(t)
-	up(t, db, 5)
+func TestNewer(t *testing.T) { onEach(t, testNewer) }
+
+func testNewer(t *testing.T, db *sql.DB, dialect Dialect) {
+	up(t, db, dialect, newest(t, dialect))
 	if _, err := db.Exec(`INSERT INTO ` + Table + ` (version_id, is_applied) VALUES (77, TRUE)`); err != nil {
 		t.Fatal(err)
 	}
-	before := schema(t, db)
-	_, err := Up(t.Context(), db, SQLite)
+	before := schema(t, db, dialect)
+	_, err := Up(t.Context(), db, dialect)
 	newer := (*NewerSchemaError)(nil)
-	if !errors.As(err, &newer) || *newer != (NewerSchemaError{Database: 77, Binary: 5}) {
+	if !errors.As(err, &newer) || *newer != (NewerSchemaError{Database: 77, Binary: int64(newest(t, dialect))}) {
 		t.Errorf("newer database: %v", err)
 	}
-	if !slices.Equal(schema(t, db), before) {
+	if !slices.Equal(schema(t, db, dialect), before) {
 		t.Error("a newer database was changed")
 	}
 }
 
-func TestList(t *testing.T) {
-	db := openSQLite(t)
+func TestList(t *testing.T) { onEach(t, testList) }
+
+func testList(t *testing.T, db *sql.DB, dialect Dialect) {
 	check := func(db *sql.DB, want string) {
 		t.Helper()
-		list, err := List(t.Context(), db, SQLite)
+		list, err := List(t.Context(), db, dialect)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,38 +233,55 @@ func TestList(t *testing.T) {
 			t.Errorf("status is %s, want %s", &got, want)
 		}
 	}
-	check(nil, "-----")
-	check(db, "-----")
-	if left := schema(t, db); len(left) > 0 {
+	latest := newest(t, dialect)
+	check(nil, strings.Repeat("-", latest))
+	check(db, strings.Repeat("-", latest))
+	if left := schema(t, db, dialect); len(left) > 0 {
 		t.Errorf("listing made %v", left)
 	}
-	p, err := newProvider(db, SQLite)
+	p, err := newProvider(db, dialect)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.UpTo(t.Context(), 2); err != nil {
 		t.Fatal(err)
 	}
-	check(db, "++---")
-	up(t, db, 3)
-	check(db, "+++++")
+	check(db, "++"+strings.Repeat("-", latest-2))
+	up(t, db, dialect, latest-2)
+	check(db, strings.Repeat("+", latest))
 }
 
 func TestErrors(t *testing.T) {
-	if _, err := Up(t.Context(), openSQLite(t), "oracle"); err == nil || !strings.Contains(err.Error(), "oracle") {
+	if _, err := Up(t.Context(), open(t, SQLite), "oracle"); err == nil || !strings.Contains(err.Error(), "oracle") {
 		t.Errorf("unknown dialect: %v", err)
 	}
-	db := openSQLite(t)
-	if _, err := db.Exec(`CREATE TABLE tokens (x)`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Up(t.Context(), db, SQLite); err == nil || !strings.Contains(err.Error(), "00003_tokens.sql") {
-		t.Errorf("failing migration: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Up(ctx, openSQLite(t), SQLite); !errors.Is(err, context.Canceled) {
-		t.Errorf("ended context: %v", err)
+	onEach(t, func(t *testing.T, db *sql.DB, dialect Dialect) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := Up(ctx, db, dialect); !errors.Is(err, context.Canceled) {
+			t.Errorf("ended context: %v", err)
+		}
+		if _, err := db.Exec(`CREATE TABLE tokens (x TEXT)`); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Up(t.Context(), db, dialect); err == nil || !strings.Contains(err.Error(), "00003_tokens.sql") {
+			t.Errorf("failing migration: %v", err)
+		}
+		pending := (*PendingError)(nil)
+		if err := Check(t.Context(), db, dialect); !errors.As(err, &pending) || pending.Database != 2 {
+			t.Errorf("checking after it: %v", err)
+		}
+		if _, err := db.Exec(`DROP TABLE tokens`); err != nil {
+			t.Fatal(err)
+		}
+		up(t, db, dialect, newest(t, dialect)-2)
+		if err := Check(t.Context(), db, dialect); err != nil {
+			t.Errorf("checking after all: %v", err)
+		}
+	})
+	pending := (*PendingError)(nil)
+	if err := Check(t.Context(), nil, Postgres); !errors.As(err, &pending) || pending.Database != 0 || pending.Binary != int64(newest(t, Postgres)) {
+		t.Errorf("checking no database: %v", err)
 	}
 }
 

@@ -23,7 +23,7 @@ type AuditFilter struct {
 }
 
 const auditColumns = `a.id, a.created_at, a.actor, a.action, a.outcome, a.target_type, a.target_id, a.project_id,
-	a.client_ip, a.request_id, a.method, a.path, a.user_agent, a.reason, a.changes`
+	a.client_ip, a.request_id, a.method, a.path, a.user_agent, a.reason, a.changes, a.occurrences`
 
 // AuditEntries lists what was done through the management API, newest first.
 func (db *DB) AuditEntries(ctx context.Context, f AuditFilter) ([]audit.Entry, error) {
@@ -38,7 +38,7 @@ func (db *DB) AuditEntries(ctx context.Context, f AuditFilter) ([]audit.Entry, e
 		limit:  f.Limit,
 		scan:   scanAudit,
 		cursor: func(e *audit.Entry) Cursor { return Cursor{e.Time, e.ID} },
-	}.run(ctx, c.reader, db.logger)
+	}.run(ctx, c.read, db.logger)
 	if err != nil {
 		return nil, fmt.Errorf("listing audit entries: %w", db.classify(err))
 	}
@@ -51,7 +51,7 @@ func (f *AuditFilter) where() *where {
 		w.add("a.target_id = ?", f.TargetID)
 	}
 	if f.Action != "" {
-		w.add("a.action = ?", f.Action)
+		w.equals("a.action", f.Action)
 	}
 	return w
 }
@@ -61,7 +61,7 @@ func scanAudit(rows *sql.Rows) (audit.Entry, error) {
 	var target, projectID uuid.NullUUID
 	var changes string
 	err := rows.Scan(&e.ID, micros{&e.Time}, &e.Actor, &e.Action, &e.Outcome, &e.TargetType, &target, &projectID,
-		&e.ClientIP, &e.RequestID, &e.Method, &e.Path, &e.UserAgent, &e.Reason, &changes)
+		&e.ClientIP, &e.RequestID, &e.Method, &e.Path, &e.UserAgent, &e.Reason, &changes, &e.Occurrences)
 	if err != nil {
 		return e, err
 	}
@@ -76,11 +76,19 @@ func scanAudit(rows *sql.Rows) (audit.Entry, error) {
 }
 
 // Audit records what the transaction does, so that neither exists without the
-// other. It fills the entry's id and time. Texts that came from a client are
-// made storable rather than refused.
-func (tx *Tx) Audit(ctx context.Context, e audit.Entry) error {
-	id, err := newID(tx.now)
-	if err != nil {
+// other. It makes the entry's id, and its time unless it has one: that of the
+// transaction. Texts that came from a client are made storable rather than refused.
+func (tx *Tx) Audit(ctx context.Context, e audit.Entry) (err error) {
+	if e.Time.IsZero() {
+		e.Time = tx.now
+	}
+	e.Time = stored(e.Time)
+	e.Occurrences = max(e.Occurrences, 1)
+	for _, text := range []*string{&e.Actor, &e.Action, &e.ClientIP, &e.RequestID, &e.Method, &e.Path, &e.UserAgent, &e.Reason} {
+		*text = cleanText(*text)
+	}
+	e.UserAgent = clip(e.UserAgent, maxUserAgent)
+	if e.ID, err = newID(e.Time); err != nil {
 		return err
 	}
 	changes := []byte("{}")
@@ -91,14 +99,14 @@ func (tx *Tx) Audit(ctx context.Context, e audit.Entry) error {
 	}
 	_, err = tx.tx.ExecContext(ctx,
 		`INSERT INTO audit_events (id, created_at, actor, action, outcome, target_type, target_id, project_id,
-			client_ip, request_id, method, path, user_agent, reason, changes)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
-		id, tx.now.UnixMicro(), cleanText(e.Actor), cleanText(e.Action), e.Outcome, e.TargetType, idOrNull(e.TargetID), idOrNull(e.ProjectID),
-		cleanText(e.ClientIP), cleanText(e.RequestID), cleanText(e.Method), cleanText(e.Path), clip(cleanText(e.UserAgent), maxUserAgent),
-		cleanText(e.Reason), string(changes))
+			client_ip, request_id, method, path, user_agent, reason, changes, occurrences)
+		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		e.ID, e.Time.UnixMicro(), e.Actor, e.Action, e.Outcome, e.TargetType, idOrNull(e.TargetID), idOrNull(e.ProjectID),
+		e.ClientIP, e.RequestID, e.Method, e.Path, e.UserAgent, e.Reason, string(changes), e.Occurrences)
 	if err != nil {
 		return fmt.Errorf("recording an audit entry: %w", tx.fail(err))
 	}
+	tx.audited = append(tx.audited, e)
 	return nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"time"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/migrations"
 )
 
@@ -16,8 +18,9 @@ type dialect interface {
 	migrations() migrations.Dialect
 
 	// lock keeps other starters out while one migrates, until unlock or the
-	// death of the process.
-	lock(ctx context.Context) (unlock func(), err error)
+	// death of the process. The lock may belong to one connection, which then is
+	// all of migrator; nil says that any will do.
+	lock(ctx context.Context) (migrator *sql.DB, unlock func(), err error)
 
 	// openWriter, openReader connect, making what is missing.
 	openWriter(ctx context.Context) (*sql.DB, error)
@@ -26,8 +29,16 @@ type dialect interface {
 	// openExisting connects for reading; nil when there is no database.
 	openExisting(ctx context.Context) (*sql.DB, error)
 
+	// hurry makes it so that closing the pools does not wait for a database
+	// that does not answer. It is called once, before they are closed.
+	hurry() (done func())
+
 	// lockRow ends a SELECT that reads a row in order to write it.
 	lockRow() string
+
+	// clock is the time by the database's own clock, in microseconds, as SQL; a
+	// database without one takes ours.
+	clock(now time.Time) string
 
 	isUniqueViolation(err error) bool
 	isForeignKeyViolation(err error) bool
@@ -35,13 +46,37 @@ type dialect interface {
 	// unreachable returns ErrUnreachable, or a closer description that is
 	// also ErrUnreachable, for errors that may pass; else nil.
 	unreachable(err error) error
+
+	// undone reports that the database took a transaction back for the sake of
+	// others; running it again may succeed at once.
+	undone(err error) bool
+
+	// lost reports that a connection broke while it was used, so that nobody
+	// knows whether what was asked on it has been done.
+	lost(err error) bool
+
+	// announce tells other nodes of changes if and when tx commits.
+	announce(ctx context.Context, tx *sql.Tx, changes []token.Change) error
+
+	// follow hears what other nodes announce, from before it returns until stop.
+	follow(ctx context.Context, f follower) (stop func(), err error)
 }
 
-func newDialect(driver, dsn string, logger *slog.Logger) (dialect, error) {
-	switch driver {
+// follower is told what happens on other nodes and to the connection with them.
+// Its functions must not block.
+type follower struct {
+	changed func(token.Change)
+	gap     func()                     // announcements may have been missed
+	clock   func(offset time.Duration) // how far the database's clock is ahead of ours
+}
+
+func newDialect(cfg *Config, logger *slog.Logger) (dialect, error) {
+	switch cfg.Driver {
 	case "sqlite":
-		return newSQLite(dsn, logger)
+		return newSQLite(cfg.DSN, logger)
+	case "postgres":
+		return newPostgres(cfg, logger)
 	default:
-		return nil, fmt.Errorf("unknown database driver %q: expected sqlite", driver)
+		return nil, fmt.Errorf("unknown database driver %q: expected sqlite or postgres", cfg.Driver)
 	}
 }

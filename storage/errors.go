@@ -34,6 +34,9 @@ var (
 // NewerSchemaError says that the database was migrated by a newer binary.
 type NewerSchemaError = migrations.NewerSchemaError
 
+// PendingError says that the database was not migrated as far as this binary needs.
+type PendingError = migrations.PendingError
+
 // classify adds the sentinel that an error of the driver stands for.
 func (db *DB) classify(err error) error {
 	for _, known := range []error{ErrNotFound, ErrConflict, ErrUnreachable, errClosed, context.Canceled} {

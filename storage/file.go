@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,13 +22,13 @@ const (
 
 // lock takes <path>.lock for this process. The file stays: removing it could give
 // two starters a lock each, one of them on a file without a name.
-func (s *sqliteDB) lock(ctx context.Context) (unlock func(), err error) {
+func (s *sqliteDB) lock(ctx context.Context) (migrator *sql.DB, unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(s.path), dirMode); err != nil {
-		return nil, fmt.Errorf("making the database directory: %w", err)
+		return nil, nil, fmt.Errorf("making the database directory: %w", err)
 	}
 	f, err := os.OpenFile(s.path+".lock", os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
-		return nil, fmt.Errorf("locking the database: %w", err)
+		return nil, nil, fmt.Errorf("locking the database: %w", err)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -35,16 +36,16 @@ func (s *sqliteDB) lock(ctx context.Context) (unlock func(), err error) {
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, fmt.Errorf("waiting for another process to release %s: %w", f.Name(), ctx.Err())
+			return nil, nil, fmt.Errorf("waiting for another process to release %s: %w", f.Name(), ctx.Err())
 		case <-timer.C:
 		}
 		locked, err := tryLock(f)
 		if err != nil {
 			f.Close()
-			return nil, fmt.Errorf("locking %s: %w", f.Name(), err)
+			return nil, nil, fmt.Errorf("locking %s: %w", f.Name(), err)
 		}
 		if locked {
-			return func() { f.Close() }, nil // closing releases the lock, and so does dying
+			return nil, func() { f.Close() }, nil // closing releases the lock, and so does dying
 		}
 		timer.Reset(lockPoll)
 	}

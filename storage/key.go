@@ -62,7 +62,7 @@ func (db *DB) Keys(ctx context.Context, projectID uuid.UUID) ([]project.Key, err
 	if err != nil {
 		return nil, err
 	}
-	keys, err := selectKeys(ctx, c.reader, projectID)
+	keys, err := selectKeys(ctx, c.read, projectID)
 	if err != nil {
 		return nil, fmt.Errorf("listing the keys of project %s: %w", projectID, db.classify(err))
 	}
@@ -75,7 +75,7 @@ func (db *DB) Key(ctx context.Context, projectID, id uuid.UUID) (*project.Key, e
 	if err != nil {
 		return nil, err
 	}
-	k, err := selectKey(ctx, c.reader, projectID, id, "")
+	k, err := selectKey(ctx, c.read, projectID, id, "")
 	if err != nil {
 		return nil, fmt.Errorf("provider key %s: %w", id, db.classify(err))
 	}
@@ -122,7 +122,7 @@ func (tx *Tx) CreateKey(ctx context.Context, k *project.Key, s secret.Value) err
 		created.CreatedAt = tx.now
 	}
 	created.CreatedAt, created.UpdatedAt = stored(created.CreatedAt), tx.now
-	created.Last4 = s.Last4()
+	created.Last4 = cleanText(s.Last4())
 	_, err = tx.tx.ExecContext(ctx,
 		`INSERT INTO provider_keys (id, project_id, provider, label, sealed, last4, weight, priority, is_active, created_at, updated_at)
 		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
@@ -150,7 +150,7 @@ func (tx *Tx) UpdateKey(ctx context.Context, k *project.Key, s *secret.Value) er
 	set := ""
 	if s != nil {
 		set = ", sealed = $8, last4 = $9"
-		args = append(args, tx.db.sealKey(k, *s), s.Last4())
+		args = append(args, tx.db.sealKey(k, *s), cleanText(s.Last4()))
 	}
 	var provider, last4 string
 	err = tx.tx.QueryRowContext(ctx,

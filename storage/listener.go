@@ -8,34 +8,37 @@ import (
 )
 
 // listeners is a set of functions to be called with changes.
-type listeners struct {
+type listeners = listenersOf[token.Change]
+
+// listenersOf is a set of functions to be called with events.
+type listenersOf[T any] struct {
 	mu  sync.Mutex
-	set []*listener
+	set []*listener[T]
 }
 
-type listener struct{ notify func(token.Change) }
+type listener[T any] struct{ notify func(T) }
 
-func (l *listeners) add(notify func(token.Change)) (remove func()) {
-	added := &listener{notify}
+func (l *listenersOf[T]) add(notify func(T)) (remove func()) {
+	added := &listener[T]{notify}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.set = append(l.set, added)
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.set = slices.DeleteFunc(slices.Clone(l.set), func(x *listener) bool { return x == added })
+		l.set = slices.DeleteFunc(slices.Clone(l.set), func(x *listener[T]) bool { return x == added })
 	}
 }
 
-// announce calls every listener with every change, without holding the lock, so
+// announce calls every listener with every event, without holding the lock, so
 // that a listener may remove itself.
-func (l *listeners) announce(changes []token.Change) {
+func (l *listenersOf[T]) announce(events []T) {
 	l.mu.Lock()
 	set := slices.Clone(l.set)
 	l.mu.Unlock()
-	for _, change := range changes {
+	for _, event := range events {
 		for _, to := range set {
-			to.notify(change)
+			to.notify(event)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (db *DB) LoadToken(ctx context.Context, id uuid.UUID) (*token.Record, error
 	}
 	var t tokenRow
 	var p projectRow
-	credentials, err := db.load(ctx, c.loadToken, id, t.dest(), &p)
+	credentials, err := db.load(ctx, c.read, c.loadToken, id, t.dest(), &p)
 	if err == nil {
 		err = t.decode()
 	}
@@ -74,7 +74,7 @@ func (db *DB) LoadProject(ctx context.Context, id uuid.UUID) (*project.Snapshot,
 		return nil, err
 	}
 	var p projectRow
-	credentials, err := db.load(ctx, c.loadProject, id, nil, &p)
+	credentials, err := db.load(ctx, c.read, c.loadProject, id, nil, &p)
 	if err == nil {
 		err = p.decode()
 	}
@@ -87,8 +87,8 @@ func (db *DB) LoadProject(ctx context.Context, id uuid.UUID) (*project.Snapshot,
 // load runs one of the two queries. Every row repeats the columns of first and p
 // and ends in those of a credential, whose secrets are opened once the connection
 // is free again.
-func (db *DB) load(ctx context.Context, stmt *sql.Stmt, id uuid.UUID, first []any, p *projectRow) ([]project.Credential, error) {
-	rows, err := stmt.QueryContext(ctx, id)
+func (db *DB) load(ctx context.Context, r rereader, stmt *sql.Stmt, id uuid.UUID, first []any, p *projectRow) ([]project.Credential, error) {
+	rows, err := r.query(ctx, stmt, id)
 	if err != nil {
 		return nil, err
 	}

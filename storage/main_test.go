@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 )
 
 // Environment of a child process: what to do, and with which database.
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(testdb.Main(m))
 }
 
 // child is this test binary as another process.
@@ -37,11 +39,13 @@ func child(role, path string) error {
 	if err != nil {
 		return err
 	}
-	db, err := New(Config{Driver: "sqlite", DSN: path, Keyring: keys})
+	db, err := New(Config{Driver: driverOf(path), DSN: path, Keyring: keys})
 	if err != nil {
 		return err
 	}
 	switch role {
+	case "rotate", "rotate inside":
+		return rotateChild(path, role == "rotate inside")
 	case "open": // once standard input ends
 		fmt.Println("ready")
 		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
@@ -53,7 +57,7 @@ func child(role, path string) error {
 		fmt.Printf("%x\n", db.Pepper())
 		return db.Close()
 	case "lock": // and hold it to death
-		if _, err := db.dialect.lock(context.Background()); err != nil {
+		if _, _, err := db.dialect.lock(context.Background()); err != nil {
 			return err
 		}
 		fmt.Println("locked")
@@ -77,10 +81,39 @@ func testKeyring(t testing.TB, keys ...[]byte) *secret.Keyring {
 	return k
 }
 
+// driverOf tells a URL from a path.
+func driverOf(dsn string) string {
+	if strings.HasPrefix(dsn, "postgres://") {
+		return "postgres"
+	}
+	return "sqlite"
+}
+
+// onBoth runs a test on an empty database of each kind.
+func onBoth(t *testing.T, test func(t *testing.T, dsn string)) { onEach(test)(t) }
+
+// onEach is onBoth as a test.
+func onEach(test func(t *testing.T, dsn string)) func(t *testing.T) {
+	return func(t *testing.T) {
+		t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "sub", "llm-proxy.db")) })
+		t.Run("postgres", func(t *testing.T) { test(t, testdb.Postgres(t)) })
+	}
+}
+
 // newDB makes a DB that is not open.
-func newDB(t testing.TB, path string, keys ...[]byte) *DB {
+func newDB(t testing.TB, dsn string, keys ...[]byte) *DB {
 	t.Helper()
-	db, err := New(Config{Driver: "sqlite", DSN: path, Keyring: testKeyring(t, keys...)})
+	return configure(t, Config{DSN: dsn, Keyring: testKeyring(t, keys...)})
+}
+
+// configure makes a DB that is not open, and fills what every test has alike.
+func configure(t testing.TB, cfg Config) *DB {
+	t.Helper()
+	cfg.Driver = driverOf(cfg.DSN)
+	if cfg.Keyring == nil {
+		cfg.Keyring = testKeyring(t)
+	}
+	db, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

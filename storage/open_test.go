@@ -29,6 +29,17 @@ func TestNewRefuses(t *testing.T) {
 		{Driver: "sqlite", DSN: "postgres://user:hunter2@host/db", Keyring: testKeyring(t)},
 		{Driver: "sqlite", DSN: "x\x00.db", Keyring: testKeyring(t)},
 		{Driver: "mysql", DSN: "user:hunter2@host/db", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "postgres://user:hunter2@host/db"}, // no keyring
+		{Driver: "postgres", DSN: " ", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "postgres://user:hunter2@host:port/db", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "postgres://user:hunter2/@host/db", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "postgres://user:hunter2%@host/db", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "host=x password='hunter2", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "host=x password=hunter2 sslmode=nonsense", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "postgres://user:hunter2@host/db?sslrootcert=/no/such/file&sslmode=verify-full", Keyring: testKeyring(t)},
+		{Driver: "postgres", DSN: "postgres://user:hunter2@host/db", Keyring: testKeyring(t), MaxConns: 3},
+		{Driver: "postgres", DSN: "postgres://user:hunter2@host/db", Keyring: testKeyring(t), MaxConns: -1},
+		{Driver: "postgres", DSN: "postgres://user:hunter2@host/db", Keyring: testKeyring(t), StatementTimeout: -1},
 	} {
 		db, err := New(cfg)
 		if err == nil {
@@ -125,15 +136,20 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 			t.Errorf("%d tables, %v", tables, err)
 		}
 	})
-	t.Run("Newer", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "x.db")
-		db := openDB(t, path)
-		exec(t, db, `INSERT INTO `+migrations.Table+` (version_id, is_applied) VALUES (999, TRUE)`)
-		db.Close()
-		again := newDB(t, path)
+}
+
+// TestOpenRefusesNewer has the database of a later version, which is left alone.
+func TestOpenRefusesNewer(t *testing.T) { onBoth(t, testOpenRefusesNewer) }
+
+func testOpenRefusesNewer(t *testing.T, path string) {
+	db := openDB(t, path)
+	exec(t, db, `INSERT INTO `+migrations.Table+` (version_id, is_applied) VALUES (999, TRUE)`)
+	db.Close()
+	latest, _ := migrations.Latest(migrations.SQLite)
+	for _, noMigrate := range []bool{false, true} {
+		again := configure(t, Config{DSN: path, NoMigrate: noMigrate})
 		err := again.Open(t.Context())
 		newer := (*NewerSchemaError)(nil)
-		latest, _ := migrations.Latest(migrations.SQLite)
 		if !errors.As(err, &newer) || *newer != (NewerSchemaError{Database: 999, Binary: latest}) || errors.Is(err, ErrUnreachable) {
 			t.Fatal(err)
 		}
@@ -149,12 +165,38 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 		if last := list[len(list)-1]; last.Version != 999 || last.Name != migrations.Unknown || !last.Applied {
 			t.Errorf("last migration is %+v", last)
 		}
-	})
+	}
 }
 
-// TestOpenTogether starts ten at once on one missing file, in one process.
-func TestOpenTogether(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "llm-proxy.db")
+// TestNoMigrate refuses what would have to be migrated, and makes nothing.
+func TestNoMigrate(t *testing.T) { onBoth(t, testNoMigrate) }
+
+func testNoMigrate(t *testing.T, path string) {
+	latest, _ := migrations.Latest(migrations.SQLite)
+	refused := func(version int64) {
+		t.Helper()
+		err := configure(t, Config{DSN: path, NoMigrate: true}).Open(t.Context())
+		pending := (*PendingError)(nil)
+		if !errors.As(err, &pending) || *pending != (PendingError{Database: version, Binary: latest}) || errors.Is(err, ErrUnreachable) {
+			t.Fatal(err)
+		}
+	}
+	refused(0)
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a database was made")
+	}
+	db := openDB(t, path)
+	if err := configure(t, Config{DSN: path, NoMigrate: true}).Open(t.Context()); err != nil {
+		t.Errorf("a migrated database: %v", err)
+	}
+	exec(t, db, `DELETE FROM `+migrations.Table+` WHERE version_id = $1`, latest)
+	refused(latest - 1)
+}
+
+// TestOpenTogether starts ten at once on one empty database, in one process.
+func TestOpenTogether(t *testing.T) { onBoth(t, testOpenTogether) }
+
+func testOpenTogether(t *testing.T, path string) {
 	var wg sync.WaitGroup
 	peppers := make([]string, starters)
 	for i := range starters {
@@ -176,8 +218,9 @@ func TestOpenTogether(t *testing.T) {
 }
 
 // TestOpenProcesses does it with ten processes.
-func TestOpenProcesses(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sub", "llm-proxy.db")
+func TestOpenProcesses(t *testing.T) { onBoth(t, testOpenProcesses) }
+
+func testOpenProcesses(t *testing.T, path string) {
 	start := make([]func(), starters)
 	outputs := make([]*bufio.Reader, starters)
 	finish := make([]func() error, starters)
@@ -206,17 +249,18 @@ func TestOpenProcesses(t *testing.T) {
 }
 
 // TestLockEndsWithItsHolder kills the process that holds the lock.
-func TestLockEndsWithItsHolder(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "llm-proxy.db")
+func TestLockEndsWithItsHolder(t *testing.T) { onBoth(t, testLockEndsWithItsHolder) }
+
+func testLockEndsWithItsHolder(t *testing.T, path string) {
 	cmd, _, stdout := startChild(t, "lock", path)
 	if line, err := stdout.ReadString('\n'); line != "locked\n" {
 		t.Fatalf("child said %q, %v", line, err)
 	}
 	db := newDB(t, path)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	err := db.Open(ctx)
-	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), ".lock") {
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "waiting for another") {
 		t.Errorf("opening a locked database: %v", err)
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -231,10 +275,11 @@ func TestLockEndsWithItsHolder(t *testing.T) {
 }
 
 // TestCloseEndsOpen closes while Open waits for the lock.
-func TestCloseEndsOpen(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "llm-proxy.db")
+func TestCloseEndsOpen(t *testing.T) { onBoth(t, testCloseEndsOpen) }
+
+func testCloseEndsOpen(t *testing.T, path string) {
 	holder := newDB(t, path)
-	unlock, err := holder.dialect.lock(t.Context())
+	_, unlock, err := holder.dialect.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +299,7 @@ func checkMigratedOnce(t *testing.T, path string) {
 	t.Helper()
 	var rows, versions int64
 	err := rawDB(t, path).QueryRow(`SELECT COUNT(*), COUNT(DISTINCT version_id) FROM `+migrations.Table).Scan(&rows, &versions)
-	latest, _ := migrations.Latest(migrations.SQLite)
+	latest, _ := migrations.Latest(migrations.Dialect(driverOf(path)))
 	if err != nil || rows != versions || rows != latest+1 { // goose's row for version 0
 		t.Errorf("%d rows for %d of %d versions: %v", rows, versions, latest, err)
 	}
@@ -283,6 +328,9 @@ func startChild(t *testing.T, role, path string) (*osexec.Cmd, io.Closer, *bufio
 // rawDB opens the file without this package's help, and without waiting.
 func rawDB(t testing.TB, path string) *sql.DB {
 	t.Helper()
+	if driverOf(path) == "postgres" {
+		return rawPostgres(t, path)
+	}
 	dsn := strings.Replace((&sqliteDB{path: path}).dsn("immediate", "busy_timeout(0)"), "mode=rw", "mode=rwc", 1)
 	raw, err := sql.Open("sqlite", dsn)
 	if err != nil {

@@ -15,7 +15,9 @@ import (
 // additional data it is sealed with.
 const (
 	pepperName  = "token_pepper"
-	pepperPlace = "secrets.sealed|" + pepperName
+	pepperPlace = secretsPlace + pepperName
+
+	secretsPlace = "secrets.sealed|" // and the name
 )
 
 // openPepper returns the key of all token hashes, making it once. Two starters

@@ -58,7 +58,7 @@ func (db *DB) Project(ctx context.Context, id uuid.UUID) (*project.Project, erro
 	if err != nil {
 		return nil, err
 	}
-	p, err := selectProject(ctx, c.reader, id, "")
+	p, err := selectProject(ctx, c.read, id, "")
 	if err != nil {
 		return nil, fmt.Errorf("project %s: %w", id, db.classify(err))
 	}
@@ -85,7 +85,7 @@ func (db *DB) Projects(ctx context.Context, f ProjectFilter) ([]project.Project,
 			return row.Project, row.decode()
 		},
 		cursor: func(p *project.Project) Cursor { return Cursor{p.CreatedAt, p.ID} },
-	}.run(ctx, c.reader, db.logger)
+	}.run(ctx, c.read, db.logger)
 	if err != nil {
 		return nil, fmt.Errorf("listing projects: %w", db.classify(err))
 	}
@@ -99,7 +99,7 @@ func (db *DB) CountProjects(ctx context.Context, f ProjectFilter) (int64, error)
 	if err != nil {
 		return 0, err
 	}
-	n, err := count(ctx, c.reader, "projects p", f.where())
+	n, err := count(ctx, c.read, "projects p", f.where())
 	if err != nil {
 		return 0, fmt.Errorf("counting projects: %w", db.classify(err))
 	}

@@ -156,6 +156,15 @@ func (w *where) contains(column, text string) {
 	}
 }
 
+// equals appends a comparison with a text.
+func (w *where) equals(column, text string) {
+	if checkText(column, text) != nil {
+		w.conditions = append(w.conditions, "FALSE") // in no column
+		return
+	}
+	w.add(column+" = ?", text)
+}
+
 func (w *where) String() string {
 	if len(w.conditions) == 0 {
 		return ""

@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,8 +78,8 @@ func TestTamperedKeys(t *testing.T) {
 			return db.keyring.Seal(pepperPlace, []byte(f.plaintext[0]))
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			db := openDB(t, "")
+		t.Run(name, onEach(func(t *testing.T, dsn string) {
+			db := openDB(t, dsn)
 			f, other := makeSealed(t, db, "a"), makeSealed(t, db, "b")
 			exec(t, db, `UPDATE provider_keys SET sealed = $1 WHERE id = $2`, tamper(t, db, f, other), f.one.ID)
 
@@ -109,7 +110,7 @@ func TestTamperedKeys(t *testing.T) {
 			if rest, err := db.LoadProject(t.Context(), other.project.ID); err != nil || rest.Credentials[0].Err != nil {
 				t.Errorf("the other project: %v", err)
 			}
-		})
+		}))
 	}
 }
 
@@ -129,8 +130,9 @@ func TestPlaintextNowhere(t *testing.T) {
 	}
 }
 
-func TestPepper(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "llm-proxy.db")
+func TestPepper(t *testing.T) { onBoth(t, testPepper) }
+
+func testPepper(t *testing.T, path string) {
 	db := openDB(t, path)
 	pepper := bytes.Clone(db.Pepper())
 	if len(pepper) != token.PepperSize || bytes.Equal(pepper, make([]byte, token.PepperSize)) {
@@ -165,11 +167,13 @@ func TestPepper(t *testing.T) {
 
 // TestDamagedPolicies breaks one row of each table: only that row is lost, and
 // nothing of it is taken for an empty, unrestricted policy.
-func TestDamagedPolicies(t *testing.T) {
-	for _, policy := range []string{"", "null,", "{", `{"allowed_models":"x"}`, `{"newer_limit":1}`, `{"Allowed_Models":["x"]}`,
+func TestDamagedPolicies(t *testing.T) { onBoth(t, testDamagedPolicies) }
+
+func testDamagedPolicies(t *testing.T, dsn string) {
+	db := openDB(t, dsn)
+	for i, policy := range []string{"", "null,", "{", `{"allowed_models":"x"}`, `{"newer_limit":1}`, `{"Allowed_Models":["x"]}`,
 		`{"allowed_models":["x"],"allowed_models":[]}`, `[]`} {
-		db := openDB(t, "")
-		f, other := makeSealed(t, db, "a"), makeSealed(t, db, "b")
+		other, f := makeSealed(t, db, fmt.Sprint("other ", i)), makeSealed(t, db, fmt.Sprint("damaged ", i))
 		var bad *damagedRowError
 		exec(t, db, `UPDATE tokens SET policy = $1 WHERE id = $2`, policy, f.token.ID)
 		for what, err := range map[string]error{"token": second(db.Token(t.Context(), f.token.ID)), "record": second(db.LoadToken(t.Context(), f.token.ID))} {
@@ -217,8 +221,10 @@ func TestDamagedPolicies(t *testing.T) {
 
 // TestDamagedRowsFillPages damages rows in the middle of a page: the page stays
 // full, since a short one would end the caller's walk.
-func TestDamagedRowsFillPages(t *testing.T) {
-	db := openDB(t, "")
+func TestDamagedRowsFillPages(t *testing.T) { onBoth(t, testDamagedRowsFillPages) }
+
+func testDamagedRowsFillPages(t *testing.T, dsn string) {
+	db := openDB(t, dsn)
 	var names []string
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		f := makeSealed(t, db, name)

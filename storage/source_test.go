@@ -18,7 +18,10 @@ import (
 // sqliteOnly are constructs that PostgreSQL does not have.
 var sqliteOnly = regexp.MustCompile(`(?i)\bpragma\b|\binsert or\b|\breplace into\b|\bdatetime\(|\bjulianday\(|\bunixepoch\(|\browid\b|\bstrftime\b|\bsqlite_\w+|\bautoincrement\b|\bifnull\(|\binstr\(|\bglob ['$]|\bcollate nocase\b|\bpragma_|"modernc\.org/`)
 
-// TestOneDialect keeps SQLite out of every file but its own.
+// postgresOnly are constructs that SQLite does not have.
+var postgresOnly = regexp.MustCompile(`(?i)::[a-z]+\b|\bpg_\w+|\bfor update\b|\bilike\b|\bbytea\b|\bjsonb\b|\bunnest\(|= any\(|\bclock_timestamp\b|\bcurrent_setting\b|"github\.com/jackc/`)
+
+// TestOneDialect keeps each database out of every file but its own.
 func TestOneDialect(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
@@ -33,7 +36,7 @@ func TestOneDialect(t *testing.T) {
 		if lines := strings.Count(string(source), "\n"); lines > 400 {
 			t.Errorf("%s has %d lines", name, lines)
 		}
-		if name == "sqlite.go" || strings.HasSuffix(name, "_test.go") {
+		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, source, parser.ImportsOnly)
@@ -41,13 +44,17 @@ func TestOneDialect(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, spec := range file.Imports {
-			if path, _ := strconv.Unquote(spec.Path.Value); strings.HasPrefix(path, "modernc.org/") {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			if strings.HasPrefix(path, "modernc.org/") && name != "sqlite.go" || strings.HasPrefix(path, "github.com/jackc/") && !strings.HasPrefix(name, "postgres") {
 				t.Errorf("%s imports %s", name, path)
 			}
 		}
 		for i, line := range strings.Split(string(source), "\n") {
-			if found := sqliteOnly.FindString(line); found != "" && name != "libc.go" {
+			if found := sqliteOnly.FindString(line); found != "" && name != "sqlite.go" && name != "libc.go" {
 				t.Errorf("%s:%d: %q is SQLite only", name, i+1, found)
+			}
+			if found := postgresOnly.FindString(line); found != "" && !strings.HasPrefix(name, "postgres") {
+				t.Errorf("%s:%d: %q is PostgreSQL only", name, i+1, found)
 			}
 		}
 	}
@@ -97,10 +104,12 @@ func TestLinkedLibc(t *testing.T) {
 	}
 }
 
-func TestNothingPrinted(t *testing.T) {
-	db := openDB(t, "")
+func TestNothingPrinted(t *testing.T) { onBoth(t, testNothingPrinted) }
+
+func testNothingPrinted(t *testing.T, dsn string) {
+	db := openDB(t, dsn)
 	for _, text := range []string{fmt.Sprint(db), fmt.Sprintf("%v %+v %#v %s", db, db, db, db)} {
-		if strings.Trim(text, " ") == "" || strings.ReplaceAll(strings.ReplaceAll(text, "storage.DB(sqlite)", ""), " ", "") != "" {
+		if strings.Trim(text, " ") == "" || strings.ReplaceAll(strings.ReplaceAll(text, "storage.DB("+driverOf(dsn)+")", ""), " ", "") != "" {
 			t.Errorf("prints as %.200s", text)
 		}
 	}

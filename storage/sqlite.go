@@ -9,11 +9,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/migrations"
 )
 
@@ -125,8 +128,14 @@ func (s *sqliteDB) refuseForeign(ctx context.Context, pool *sql.DB) error {
 	return nil
 }
 
+// hurry has nothing to do: files answer.
+func (s *sqliteDB) hurry() (done func()) { return func() {} }
+
 // lockRow is empty: a transaction holds the only write lock from its start.
 func (s *sqliteDB) lockRow() string { return "" }
+
+// clock is ours: SQLite runs in this process.
+func (s *sqliteDB) clock(now time.Time) string { return strconv.FormatInt(now.UnixMicro(), 10) }
 
 func (s *sqliteDB) isUniqueViolation(err error) bool {
 	code := sqliteCode(err)
@@ -150,6 +159,20 @@ func (s *sqliteDB) unreachable(err error) error {
 		return ErrUnreachable
 	}
 	return nil
+}
+
+// undone never happens: there is one writer.
+func (s *sqliteDB) undone(error) bool { return false }
+
+// lost never happens: there is no connection that could break.
+func (s *sqliteDB) lost(error) bool { return false }
+
+// announce has nobody to tell: a SQLite file has one node.
+func (s *sqliteDB) announce(context.Context, *sql.Tx, []token.Change) error { return nil }
+
+// follow has nobody to hear.
+func (s *sqliteDB) follow(context.Context, follower) (stop func(), err error) {
+	return func() {}, nil
 }
 
 // explain names what SQLite's own words leave open.

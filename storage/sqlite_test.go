@@ -156,11 +156,13 @@ func TestQueryPlans(t *testing.T) {
 	}
 }
 
-// TestParameters holds the driver to $1 parameters, used again and in any order.
+// TestParameters holds the drivers to $1 parameters, used again and in any order.
 func TestParameters(t *testing.T) {
-	var got string
-	err := openDB(t, "").conns.Load().reader.QueryRow(`SELECT $2 || $1 || $2`, "a", "b").Scan(&got)
-	if err != nil || got != "bab" {
-		t.Errorf("%q, %v", got, err)
-	}
+	onBoth(t, func(t *testing.T, dsn string) {
+		var got string
+		err := openDB(t, dsn).conns.Load().reader.QueryRow(`SELECT CAST($2 AS TEXT) || CAST($1 AS TEXT) || $2`, "a", "b").Scan(&got)
+		if err != nil || got != "bab" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
 }

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/migrations"
@@ -26,18 +27,34 @@ import (
 
 // Config says which database and how its secrets are sealed.
 type Config struct {
-	Driver  string          // "sqlite"
-	DSN     string          // SQLite: the file's path
-	Keyring *secret.Keyring // seals provider keys and the pepper
+	Driver  string          // "sqlite" or "postgres"
+	DSN     string          // SQLite: the file's path; PostgreSQL: URL, or key=value pairs
+	Keyring *secret.Keyring // seals provider keys, the pepper and what Caddy keeps for TLS
 	Logger  *slog.Logger    // nil: discard
+
+	// NoMigrate has Open refuse a database whose schema is older than the binary
+	// with [*PendingError] instead of migrating it.
+	NoMigrate bool
+
+	// AnyKeys has Open go on without the pepper when rows, its own included, need
+	// encryption keys that are not configured. It is for those who look after keys:
+	// no token can be checked.
+	AnyKeys bool
+
+	// PostgreSQL only:
+	MaxConns         int           // connections, all in all; 0: 16, and at least 4
+	StatementTimeout time.Duration // bound of one statement but a migration's; 0: what the DSN says, or 5 s
+	ApplicationName  string        // as the server's views show it; "": what the DSN says, or llm-proxy
 }
 
 // DB is a database, open or not yet. It is safe for concurrent use.
 type DB struct {
-	dialect dialect
-	keyring *secret.Keyring
-	logger  *slog.Logger
-	now     func() time.Time
+	dialect   dialect
+	keyring   *secret.Keyring
+	logger    *slog.Logger
+	now       func() time.Time
+	noMigrate bool
+	anyKeys   bool
 
 	// closing ends when Close begins, so that an Open that waits for another
 	// process gives up.
@@ -49,14 +66,20 @@ type DB struct {
 
 	commitMu  sync.Mutex // commit and announcement are one step, see Update
 	listeners listeners
+	gaps      listenersOf[struct{}]
+	audits    listenersOf[audit.Entry]
+	offset    atomic.Int64 // time.Duration, see ClockOffset
 }
 
 // conns is everything that exists only while the database is open.
 type conns struct {
 	writer, reader *sql.DB
+	read           rereader // of reader
 	loadToken      *sql.Stmt
 	loadProject    *sql.Stmt
 	pepper         []byte
+	unfollow       func()
+	hurry          func() (done func())
 }
 
 // New checks the configuration. It does no I/O: no file is made and no
@@ -69,11 +92,12 @@ func New(cfg Config) (*DB, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	d, err := newDialect(cfg.Driver, cfg.DSN, logger)
+	d, err := newDialect(&cfg, logger)
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{dialect: d, keyring: cfg.Keyring, logger: logger, now: time.Now}
+	db := &DB{dialect: d, keyring: new(secret.Keyring), logger: logger, now: time.Now, noMigrate: cfg.NoMigrate, anyKeys: cfg.AnyKeys}
+	db.keyring.Replace(cfg.Keyring) // a copy: see UseKeys
 	db.closing, db.close = context.WithCancel(context.Background())
 	return db, nil
 }
@@ -105,13 +129,18 @@ func (db *DB) Open(ctx context.Context) error {
 
 // connect builds all of conns or nothing.
 func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
-	c := &conns{}
+	c := &conns{hurry: db.dialect.hurry}
 	defer func() {
 		if err != nil {
 			c.close()
 		}
 	}()
-	unlock, err := db.dialect.lock(ctx)
+	if db.noMigrate {
+		if err := db.checkSchema(ctx); err != nil {
+			return nil, err
+		}
+	}
+	migrator, unlock, err := db.dialect.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -120,26 +149,67 @@ func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
 	if c.writer, err = db.dialect.openWriter(ctx); err != nil {
 		return nil, err
 	}
-	applied, err := migrations.Up(ctx, c.writer, db.dialect.migrations())
-	if err != nil {
+	if migrator == nil {
+		migrator = c.writer
+	}
+	if err := db.migrate(ctx, migrator); err != nil {
 		return nil, err
 	}
-	if applied > 0 {
-		db.logger.Info("database migrated", "applied", applied)
-	}
-	if c.pepper, err = db.openPepper(ctx, c.writer); err != nil {
-		return nil, err
+	if !db.anyKeys {
+		if err := checkKeys(ctx, c.writer, db.keyring); err != nil {
+			return nil, err
+		}
+		if c.pepper, err = db.openPepper(ctx, c.writer); err != nil {
+			return nil, err
+		}
 	}
 	if c.reader, err = db.dialect.openReader(ctx); err != nil {
 		return nil, err
 	}
+	c.read = rereader{c.reader, db.dialect.lost}
 	if c.loadToken, err = c.reader.PrepareContext(ctx, loadTokenSQL); err != nil {
 		return nil, fmt.Errorf("preparing the token query: %w", err)
 	}
 	if c.loadProject, err = c.reader.PrepareContext(ctx, loadProjectSQL); err != nil {
 		return nil, fmt.Errorf("preparing the project query: %w", err)
 	}
+	c.unfollow, err = db.dialect.follow(ctx, follower{
+		changed: func(change token.Change) { db.listeners.announce([]token.Change{change}) },
+		gap:     db.gap,
+		clock:   func(offset time.Duration) { db.offset.Store(int64(offset)) },
+	})
+	if err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// migrate brings the schema to this binary's version, or checks that it is there.
+func (db *DB) migrate(ctx context.Context, pool *sql.DB) error {
+	if db.noMigrate { // again, since another binary may have held the lock
+		return migrations.Check(ctx, pool, db.dialect.migrations())
+	}
+	applied, err := migrations.Up(ctx, pool, db.dialect.migrations())
+	if err != nil {
+		return err
+	}
+	if applied > 0 {
+		db.logger.Info("database migrated", "applied", applied)
+	}
+	return nil
+}
+
+// checkSchema is for a start that must not migrate: it makes nothing, not even
+// an empty database.
+func (db *DB) checkSchema(ctx context.Context) error {
+	pool, err := db.dialect.openExisting(ctx)
+	if err != nil {
+		return err
+	}
+	if pool != nil {
+		defer pool.Close()
+	}
+	return migrations.Check(ctx, pool, db.dialect.migrations())
 }
 
 // Close releases every connection, after the statements that are running. It may
@@ -157,6 +227,11 @@ func (db *DB) Close() error {
 // close ends the reader first: the last connection to leave a SQLite database
 // writes its log back into the file, which readers may not do.
 func (c *conns) close() error {
+	done := c.hurry()
+	defer done()
+	if c.unfollow != nil {
+		c.unfollow()
+	}
 	var errs []error
 	for _, stmt := range []*sql.Stmt{c.loadToken, c.loadProject} {
 		if stmt != nil {
@@ -192,7 +267,7 @@ func (db *DB) Ping(ctx context.Context) error {
 		return err
 	}
 	var one int
-	if err := c.reader.QueryRowContext(ctx, `SELECT 1`).Scan(&one); err != nil {
+	if err := c.read.QueryRowContext(ctx, `SELECT 1`).Scan(&one); err != nil {
 		return fmt.Errorf("pinging the database: %w", db.classify(err))
 	}
 	return nil
@@ -207,12 +282,29 @@ func (db *DB) Pepper() []byte {
 	return nil
 }
 
-// OnChange calls listener for every committed change, in commit order and before
-// the writer's [DB.Update] returns. The listener must not block or call Update.
-// remove ends that; a call that is under way may still finish after it returns.
+// OnChange calls listener for every committed change: for this DB's own in commit
+// order and before the writer's [DB.Update] returns, for those of other nodes
+// when they are heard of. Two calls may come at once. The listener must not block
+// or call Update. remove ends that; a call that is under way may still finish
+// after it returns.
 func (db *DB) OnChange(listener func(token.Change)) (remove func()) {
 	return db.listeners.add(listener)
 }
+
+// OnGap calls listener when changes may have been missed: the connection that
+// other nodes' changes come by was lost and is there again, or the connection
+// broke while a change of our own was being committed. Nothing that was read
+// before can be relied on then. What is true of OnChange's listener is true of
+// this one.
+func (db *DB) OnGap(listener func()) (remove func()) {
+	return db.gaps.add(func(struct{}) { listener() })
+}
+
+func (db *DB) gap() { db.gaps.announce([]struct{}{{}}) }
+
+// ClockOffset is how far the database's clock is ahead of this machine's, measured
+// by [DB.Open] and every few seconds after it. It is zero for SQLite.
+func (db *DB) ClockOffset() time.Duration { return time.Duration(db.offset.Load()) }
 
 // MigrationStatus lists the migrations that this binary and the database know.
 // It changes nothing and works on a database that was never opened, is older or

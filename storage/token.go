@@ -59,7 +59,7 @@ func (db *DB) Token(ctx context.Context, id uuid.UUID) (*token.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := selectToken(ctx, c.reader, id, "")
+	t, err := selectToken(ctx, c.read, id, "")
 	if err != nil {
 		return nil, fmt.Errorf("token %s: %w", id, db.classify(err))
 	}
@@ -86,7 +86,7 @@ func (db *DB) Tokens(ctx context.Context, f TokenFilter) ([]token.Token, error) 
 			return row.Token, row.decode()
 		},
 		cursor: func(t *token.Token) Cursor { return Cursor{t.CreatedAt, t.ID} },
-	}.run(ctx, c.reader, db.logger)
+	}.run(ctx, c.read, db.logger)
 	if err != nil {
 		return nil, fmt.Errorf("listing tokens: %w", db.classify(err))
 	}
@@ -100,7 +100,7 @@ func (db *DB) CountTokens(ctx context.Context, f TokenFilter) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := count(ctx, c.reader, "tokens t", f.where())
+	n, err := count(ctx, c.read, "tokens t", f.where())
 	if err != nil {
 		return 0, fmt.Errorf("counting tokens: %w", db.classify(err))
 	}

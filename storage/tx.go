@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/gofrs/uuid/v5"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
 
@@ -19,22 +21,76 @@ type Tx struct {
 	tx      *sql.Tx
 	now     time.Time
 	changes []token.Change
+	audited []audit.Entry
 	failed  error
 }
+
+// Transactions that the database takes back for the sake of others are run again,
+// up to maxAttempts times in all, after a pause that grows from undonePause.
+const (
+	maxAttempts = 8
+	undonePause = 2 * time.Millisecond
+)
 
 // Update runs fn in one transaction. It commits when fn returns nil, and rolls
 // back when fn returns an error or panics, ctx ends, or a write in it failed,
 // even if fn went on: PostgreSQL refuses everything after a failed statement,
 // and all dialects behave alike. Calling Update inside fn deadlocks until ctx
 // ends; reads of the DB inside fn see the state before it.
+//
+// fn may run more than once: PostgreSQL takes transactions back that are in each
+// other's way, and a connection may turn out to be dead. Only the last run is
+// committed, so fn must not keep anything of an earlier one.
 func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	c, err := db.open()
 	if err != nil {
 		return err
 	}
+	for attempt := 1; ; attempt++ {
+		again, err := db.try(ctx, c, fn)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return err
+		case again == againOnce && attempt == 1:
+		case again == againSoon && attempt < maxAttempts:
+			pause := undonePause << attempt
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(pause/2 + rand.N(pause)):
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// again says whether a transaction that failed is worth another try.
+type again uint8
+
+const (
+	againNever again = iota
+	againOnce        // its connection was dead before it was committed
+	againSoon        // the database took it back
+)
+
+func (db *DB) again(err error) again {
+	switch {
+	case err == nil:
+		return againNever
+	case db.dialect.undone(err):
+		return againSoon
+	case db.dialect.lost(err):
+		return againOnce
+	}
+	return againNever
+}
+
+// try runs fn in a transaction once.
+func (db *DB) try(ctx context.Context, c *conns, fn func(tx *Tx) error) (again, error) {
 	sqlTx, err := c.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("beginning a transaction: %w", db.classify(err))
+		return db.again(err), fmt.Errorf("beginning a transaction: %w", db.classify(err))
 	}
 	defer func() { _ = sqlTx.Rollback() }() // does nothing after a commit
 
@@ -43,19 +99,39 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	if err == nil {
 		err = tx.failed
 	}
+	if err == nil && len(tx.changes) > 0 {
+		if err = db.dialect.announce(ctx, sqlTx, tx.changes); err != nil {
+			err = tx.fail(err)
+		}
+	}
 	if err != nil {
-		return overtaken(ctx, err)
+		return db.again(tx.failed), overtaken(ctx, err)
 	}
+	again, err := db.commit(ctx, tx)
+	if err == nil {
+		db.audits.announce(tx.audited)
+	}
+	return again, err
+}
 
-	// Between a commit and its announcement no other commit may come, or
-	// listeners would see changes out of order.
-	db.commitMu.Lock()
-	defer db.commitMu.Unlock()
-	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("committing: %w", db.classify(overtaken(ctx, err)))
+// commit commits and announces. Between the two no other commit may come that
+// has something to announce, or listeners would see changes out of order.
+func (db *DB) commit(ctx context.Context, tx *Tx) (again, error) {
+	if len(tx.changes) > 0 {
+		db.commitMu.Lock()
+		defer db.commitMu.Unlock()
 	}
-	db.listeners.announce(tx.changes)
-	return nil
+	err := tx.tx.Commit()
+	switch {
+	case err == nil:
+		db.listeners.announce(tx.changes)
+		return againNever, nil
+	case db.dialect.undone(err):
+		return againSoon, fmt.Errorf("committing: %w", db.classify(err))
+	case db.dialect.lost(err) && len(tx.changes) > 0:
+		db.gap() // it may be committed, and nobody says so
+	}
+	return againNever, fmt.Errorf("committing: %w", db.classify(overtaken(ctx, err)))
 }
 
 // overtaken says why a transaction was over before its user was done with it:

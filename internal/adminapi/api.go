@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
@@ -24,6 +25,7 @@ type Config struct {
 	Providers       func() []ProviderInfo      // configured providers and presets; keys are accepted for these only
 	Ready           func() error               // nil when requests can be served; its error is logged, never answered
 	ClientIP        func(*http.Request) string // the client's address by the host's trusted-proxy rules; nil: the peer's
+	Refused         *audit.Recorder            // records refusals and failed logins; nil: nobody does
 	Logger          *slog.Logger               // nil: discard
 	Version         string                     // shown by /health
 	Now             func() time.Time           // nil: time.Now
@@ -47,6 +49,7 @@ type API struct {
 	providers func() []ProviderInfo
 	ready     func() error
 	clientIP  func(*http.Request) string
+	refused   *audit.Recorder
 	log       *slog.Logger
 	version   string
 	now       func() time.Time
@@ -65,6 +68,7 @@ func New(cfg Config) *API {
 		providers: cfg.Providers,
 		ready:     cfg.Ready,
 		clientIP:  cfg.ClientIP,
+		refused:   cfg.Refused,
 		log:       cfg.Logger,
 		version:   cfg.Version,
 		now:       cfg.Now,
@@ -127,6 +131,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text, encodeErr := ans.encode()
 	if err = firstOf(err, encodeErr); err != nil {
 		ans = a.refusal(c, err)
+		a.auditRefusal(c, asFailure(err).code)
 		text, _ = ans.encode() // three strings
 	}
 	c.write(ans, text)
@@ -141,6 +146,7 @@ func (a *API) serve(c *call) (answer, error) {
 		if !a.authorised(c.r) {
 			a.log.LogAttrs(c.r.Context(), slog.LevelWarn, "management call without the management token",
 				slog.String("request_id", c.requestID), slog.String("client_ip", a.clientIP(c.r)), slog.String("method", methodLabel(c.r.Method)))
+			a.auditLogin(c)
 			return answer{}, fail(codeUnauthorized, "send the management token in one header: Authorization: Bearer <management token>")
 		}
 	}

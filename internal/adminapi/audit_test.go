@@ -39,7 +39,7 @@ func TestAudit(t *testing.T) {
 		if path, _, _ := strings.Cut(target, "?"); records == 1 {
 			want := audit.Entry{ID: e.ID, Time: e.Time, Actor: "management_token", Action: e.Action, Outcome: "success", TargetType: e.TargetType,
 				TargetID: e.TargetID, ProjectID: e.ProjectID, ClientIP: clientIP, RequestID: fmt.Sprint("call-", count), Method: method, Path: path,
-				UserAgent: strings.Repeat("é", 128), Reason: e.Reason, Changes: e.Changes}
+				UserAgent: strings.Repeat("é", 128), Reason: e.Reason, Changes: e.Changes, Occurrences: 1}
 			if fmt.Sprint(e) != fmt.Sprint(want) || e.ProjectID.IsNil() || e.TargetID.IsNil() {
 				t.Errorf("entry\n %+v, want\n %+v", e, want)
 			}

@@ -26,6 +26,7 @@ type call struct {
 	requestID string
 	start     time.Time
 	pattern   string            // of the matched route; what logs show instead of the path
+	action    string            // of the matched route, for the audit
 	ids       [2]uuid.UUID      // those of the path, in order
 	query     map[string]string // each parameter at most once
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/gofrs/uuid/v5"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
 )
 
 type access uint8
@@ -23,6 +25,7 @@ type route struct {
 	pattern string // {…} stands for a canonical UUID
 	access  access
 	query   []string // accepted query parameters
+	action  string   // what a call that changes something is called in the audit; "": it changes nothing
 	handle  func(*call) (answer, error)
 }
 
@@ -32,33 +35,39 @@ var (
 	projectQuery = []string{"active", "q", "limit", "cursor", "count"}
 	tokenQuery   = []string{"project_id", "projectId", "active", "q", "limit", "cursor", "count"}
 	reasonQuery  = []string{"reason"}
+	auditQuery   = []string{
+		"action", "actor", "client_ip", "end_time", "method", "outcome", "page", "page_size", "path", "project_id",
+		"request_id", "search", "start_time", "target_id", "token_id",
+	}
 )
 
 func (a *API) table() []route {
 	return []route{
-		{http.MethodGet, "/manage/projects", usesStore, projectQuery, a.listProjects},
-		{http.MethodPost, "/manage/projects", usesStore, nil, a.createProject},
-		{http.MethodGet, projectPattern, usesStore, nil, a.getProject},
-		{http.MethodPatch, projectPattern, usesStore, nil, a.patchProject},
-		{http.MethodGet, "/manage/projects/{id}/keys", usesStore, nil, a.listKeys},
-		{http.MethodPost, "/manage/projects/{id}/keys", usesStore, nil, a.createKey},
-		{http.MethodPatch, "/manage/projects/{id}/keys/{kid}", usesStore, nil, a.patchKey},
-		{http.MethodDelete, "/manage/projects/{id}/keys/{kid}", usesStore, nil, a.deleteKey},
-		{http.MethodPost, "/manage/projects/{id}/tokens/revoke", usesStore, reasonQuery, a.revokeProjectTokens},
-		{http.MethodGet, "/manage/tokens", usesStore, tokenQuery, a.listTokens},
-		{http.MethodPost, "/manage/tokens", usesStore, nil, a.createToken},
-		{http.MethodGet, "/manage/tokens/{id}", usesStore, nil, a.getToken},
-		{http.MethodPatch, "/manage/tokens/{id}", usesStore, nil, a.patchToken},
-		{http.MethodDelete, "/manage/tokens/{id}", usesStore, reasonQuery, a.revokeToken},
-		{http.MethodPost, "/manage/tokens/{id}/rotate", usesStore, nil, a.rotateToken},
-		{http.MethodGet, "/manage/providers", managed, nil, a.listProviders},
-		{http.MethodGet, "/manage/openapi.json", managed, nil, serveDescription},
-		{http.MethodGet, "/health", public, nil, a.health},
-		{http.MethodHead, "/health", public, nil, a.health},
-		{http.MethodGet, "/live", public, nil, a.live},
-		{http.MethodHead, "/live", public, nil, a.live},
-		{http.MethodGet, "/ready", public, nil, a.readiness},
-		{http.MethodHead, "/ready", public, nil, a.readiness},
+		{http.MethodGet, "/manage/projects", usesStore, projectQuery, "", a.listProjects},
+		{http.MethodPost, "/manage/projects", usesStore, nil, audit.ProjectCreate, a.createProject},
+		{http.MethodGet, projectPattern, usesStore, nil, "", a.getProject},
+		{http.MethodPatch, projectPattern, usesStore, nil, audit.ProjectUpdate, a.patchProject},
+		{http.MethodGet, "/manage/projects/{id}/keys", usesStore, nil, "", a.listKeys},
+		{http.MethodPost, "/manage/projects/{id}/keys", usesStore, nil, audit.KeyCreate, a.createKey},
+		{http.MethodPatch, "/manage/projects/{id}/keys/{kid}", usesStore, nil, audit.KeyUpdate, a.patchKey},
+		{http.MethodDelete, "/manage/projects/{id}/keys/{kid}", usesStore, nil, audit.KeyDelete, a.deleteKey},
+		{http.MethodPost, "/manage/projects/{id}/tokens/revoke", usesStore, reasonQuery, audit.TokenRevokeBatch, a.revokeProjectTokens},
+		{http.MethodGet, "/manage/tokens", usesStore, tokenQuery, "", a.listTokens},
+		{http.MethodPost, "/manage/tokens", usesStore, nil, audit.TokenCreate, a.createToken},
+		{http.MethodGet, "/manage/tokens/{id}", usesStore, nil, "", a.getToken},
+		{http.MethodPatch, "/manage/tokens/{id}", usesStore, nil, audit.TokenUpdate, a.patchToken},
+		{http.MethodDelete, "/manage/tokens/{id}", usesStore, reasonQuery, audit.TokenRevoke, a.revokeToken},
+		{http.MethodPost, "/manage/tokens/{id}/rotate", usesStore, nil, audit.TokenRotate, a.rotateToken},
+		{http.MethodGet, "/manage/audit", usesStore, auditQuery, "", a.listAudit},
+		{http.MethodGet, "/manage/audit/{id}", usesStore, nil, "", a.getAudit},
+		{http.MethodGet, "/manage/providers", managed, nil, "", a.listProviders},
+		{http.MethodGet, "/manage/openapi.json", managed, nil, "", serveDescription},
+		{http.MethodGet, "/health", public, nil, "", a.health},
+		{http.MethodHead, "/health", public, nil, "", a.health},
+		{http.MethodGet, "/live", public, nil, "", a.live},
+		{http.MethodHead, "/live", public, nil, "", a.live},
+		{http.MethodGet, "/ready", public, nil, "", a.readiness},
+		{http.MethodHead, "/ready", public, nil, "", a.readiness},
 	}
 }
 
@@ -73,8 +82,9 @@ func (a *API) match(c *call) (*route, error) {
 			continue
 		}
 		c.pattern = rt.pattern
+		copy(c.ids[:], ids)
 		if rt.method == c.r.Method {
-			copy(c.ids[:], ids)
+			c.action = rt.action
 			return rt, nil
 		}
 		allowed = append(allowed, rt.method)
@@ -86,6 +96,7 @@ func (a *API) match(c *call) (*route, error) {
 	e := fail(codeMethodNotAllowed, "method not allowed")
 	e.header = http.Header{"Allow": {strings.Join(allowed, ", ")}}
 	if c.pattern == projectPattern && c.r.Method == http.MethodDelete {
+		c.action = audit.ProjectDelete
 		e.detail = "project deletion is not permitted" // the predecessor's words, which its clients show
 	}
 	return nil, e

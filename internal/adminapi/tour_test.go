@@ -38,6 +38,8 @@ func tour(h *harness) (tokens []string) {
 	must[object](h, 200, "POST", p+"/tokens/revoke", `{}`)
 	must[object](h, 200, "PATCH", p, `{"is_active":false,"revoke_tokens":true}`)
 	must[object](h, 204, "DELETE", k, "")
+	events := must[object](h, 200, "GET", "/manage/audit?outcome=success&page_size=1", "")["events"].([]any)
+	must[object](h, 200, "GET", "/manage/audit/"+id(events[0].(object)), "")
 	must[[]object](h, 200, "GET", "/manage/providers", "")
 	must[object](h, 200, "GET", "/manage/openapi.json", "")
 	for _, path := range []string{"/health", "/live", "/ready"} {
@@ -133,7 +135,7 @@ func TestErrors(t *testing.T) {
 		{"not_found", "nothing at this path", "GET", "/manage/%70rojects", ""},
 		{"not_found", "nothing at this path", "GET", "/manage//projects", ""},
 		{"not_found", "nothing at this path", "GET", "/manage/x/../projects", ""},
-		{"not_found", "nothing at this path", "GET", "/manage/audit", ""},
+		{"not_found", "nothing at this path", "GET", "/manage/usage", ""},
 		{"not_found", "project", "GET", "/manage/projects/" + none, ""},
 		{"not_found", "project", "PATCH", "/manage/projects/" + none, `{}`},
 		{"not_found", "project", "GET", "/manage/projects/" + none + "/keys", ""},

@@ -1,5 +1,6 @@
-// Package audit defines the record that every change made through the
-// management API leaves behind, in the same transaction as the change.
+// Package audit defines the record of what was done, and what was refused. A
+// change made through the management API and its record are one transaction;
+// refusals are recorded a moment later, by a [Recorder].
 package audit
 
 import (
@@ -8,10 +9,12 @@ import (
 	"github.com/gofrs/uuid/v5"
 )
 
-// Actions, in the predecessor's spelling where it had one.
+// Actions, in the predecessor's spelling where it had one, outcomes, actors and
+// kinds of targets.
 const (
 	ProjectCreate     = "project.create"
 	ProjectUpdate     = "project.update"
+	ProjectDelete     = "project.delete" // always refused
 	KeyCreate         = "key.create"
 	KeyUpdate         = "key.update"
 	KeyDelete         = "key.delete"
@@ -20,10 +23,14 @@ const (
 	TokenRevoke       = "token.revoke"
 	TokenRevokeBatch  = "token.revoke_batch"
 	TokenRotate       = "token.rotate"
+	ManagementLogin   = "management.login"
+	ProxyDenied       = "proxy.denied"
 	ManagementToken   = "management_token"
 	OutcomeSuccess    = "success"
 	OutcomeDenied     = "denied"
+	OutcomeFailure    = "failure"
 	ActorAnonymous    = "anonymous"
+	ActorToken        = "token"
 	ActorCommandLine  = "command_line"
 	TargetProject     = "project"
 	TargetProviderKey = "provider_key"
@@ -36,7 +43,7 @@ type Entry struct {
 	Time       time.Time         // UTC
 	Actor      string            // who: "management_token", later a named admin
 	Action     string            // one of the constants above
-	Outcome    string            // OutcomeSuccess or OutcomeDenied
+	Outcome    string            // OutcomeSuccess, OutcomeDenied (not allowed in) or OutcomeFailure (understood, and refused)
 	TargetType string            // TargetProject, TargetProviderKey, TargetToken
 	TargetID   uuid.UUID         // zero when the action has no single target
 	ProjectID  uuid.UUID         // zero when none
@@ -45,8 +52,12 @@ type Entry struct {
 	Method     string            // HTTP method of the call
 	Path       string            // path of the call
 	UserAgent  string            // at most 256 bytes
-	Reason     string            // given by the caller, such as ?reason= of a revocation
+	Reason     string            // given by the caller, such as ?reason= of a revocation; of a refusal its code
 	Changes    map[string]Change // changed fields; secrets appear as "[redacted]"
+
+	// Occurrences is how many events the entry stands for, where counting replaces
+	// one entry each. Zero is written as one.
+	Occurrences int64
 }
 
 // Change is the value of one field before and after an action.

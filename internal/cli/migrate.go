@@ -60,16 +60,7 @@ func readSchema(ctx context.Context, d Database) (*schema, error) {
 			return nil, fmt.Errorf("the database %s is a directory: give the path of a file", d.DSN)
 		}
 	}
-	// Reading the status needs no key of the database's own.
-	key, err := secret.ParseKey(secret.NewKey())
-	if err != nil {
-		return nil, err
-	}
-	ring, err := secret.NewKeyring(key)
-	if err != nil {
-		return nil, err
-	}
-	db, err := storage.New(storage.Config{Driver: d.Driver, DSN: d.DSN, Keyring: ring})
+	db, err := schemaOnly(d)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +100,7 @@ func (s *schema) problem() error {
 	case s.unknown > 0:
 		return fmt.Errorf("the database is at version %d, newer than this binary: run the newer binary, or restore a backup made before the upgrade", s.version)
 	case s.pending > 0:
-		return fmt.Errorf("%s pending: start the proxy, which applies what is pending", plural(s.pending, "migration is", "migrations are"))
+		return fmt.Errorf("%s pending: start the proxy, which applies what is pending, or run migrate up", plural(s.pending, "migration is", "migrations are"))
 	}
 	return nil
 }
@@ -138,6 +129,60 @@ func MigrateStatus(ctx context.Context, out Output, d Database) error {
 		return err
 	}
 	return s.problem()
+}
+
+// schemaOnly is a database whose schema is looked at or changed, but none of
+// its secrets: that needs no key of its own.
+func schemaOnly(d Database) (*storage.DB, error) {
+	key, err := secret.ParseKey(secret.NewKey())
+	if err != nil {
+		return nil, err
+	}
+	ring, err := secret.NewKeyring(key)
+	if err != nil {
+		return nil, err
+	}
+	return storage.New(storage.Config{Driver: d.Driver, DSN: d.DSN, Keyring: ring})
+}
+
+// Latest stands for the newest version in [MigrateTo], Previous for the one
+// before the database's own.
+const (
+	Latest   = -1
+	Previous = -2
+)
+
+// MigrateTo migrates a database to a version. What goes down loses data, and so
+// needs consent.
+func MigrateTo(ctx context.Context, out Output, d Database, target int64, consent bool) error {
+	s, err := readSchema(ctx, d)
+	if err != nil {
+		return err
+	}
+	db, err := schemaOnly(d)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	switch target {
+	case Latest:
+		if target, err = db.LatestVersion(); err != nil {
+			return err
+		}
+	case Previous:
+		target = max(s.version-1, 0)
+	}
+	if target < s.version && !consent {
+		return Usagef("going from version %d down to %d loses what the newer schema holds: make a backup, stop the proxy, and say --yes", s.version, target)
+	}
+	before, after, err := db.MigrateTo(ctx, target)
+	if err != nil {
+		return err
+	}
+	if out.JSON {
+		return out.value(map[string]int64{"before": before, "after": after})
+	}
+	return out.details("before", strconv.FormatInt(before, 10), "after", strconv.FormatInt(after, 10))
 }
 
 func plural(n int, one, many string) string {

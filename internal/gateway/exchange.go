@@ -30,6 +30,7 @@ type exchange struct {
 	method  string // of the request as the provider would see it
 	upgrade bool   // a WebSocket handshake
 	upload  bool
+	refused uuid.UUID // the token that was not accepted; whether it was right, the error says
 	named   [3]string // room for the models that the request names
 	scratch [1]byte
 
@@ -157,6 +158,9 @@ func (x *exchange) authenticate(credential string) *apierr.Error {
 		x.rec.TokenID, x.rec.ProjectID = id.Token.ID, id.Project.ID
 		return nil
 	}
+	if s, malformed := token.Parse(credential); malformed == nil {
+		x.refused = s.ID
+	}
 	switch {
 	case errors.Is(err, token.ErrExpired):
 		return errTokenExpired
@@ -194,10 +198,26 @@ func (x *exchange) fail(err *apierr.Error) {
 	}
 	x.rec.Status = err.Status
 	x.wrote = true
+	x.tellDenied(err)
 	if !x.g.cfg.HideHeaders {
 		x.exposeHeaders(x.w.Header())
 	}
 	apierr.Write(x.w, x.dialect(), err, x.rec.RequestID)
+}
+
+// tellDenied passes on what policy refused.
+func (x *exchange) tellDenied(err *apierr.Error) {
+	if x.g.cfg.Denied == nil || x.rec.Outcome != OutcomeRefused {
+		return
+	}
+	if err.Status != http.StatusForbidden && err.Code != apierr.TokenExpired && err.Code != apierr.TokenInactive {
+		return
+	}
+	id := x.rec.TokenID
+	if id.IsNil() {
+		id = x.refused
+	}
+	x.g.cfg.Denied(id, x.rec.ProjectID, err.Code, x.g.cfg.ClientIP(x.r))
 }
 
 func (x *exchange) outcomeOf(err *apierr.Error) string {

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gofrs/uuid/v5"
+
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
@@ -43,6 +45,11 @@ type Config struct {
 	// Tunnel serves an upgraded connection whose upstream side is [TunnelTransport];
 	// nil refuses upgrades. It returns when the connection is over.
 	Tunnel func(http.ResponseWriter, *http.Request) error
+
+	// Denied is told of every request that policy refused although its token was
+	// right: 403, and 401 of an expired or revoked token. The ids may be zero where
+	// they are not known. nil: nobody is told. It must not block.
+	Denied func(tokenID, projectID uuid.UUID, code string, client netip.Addr)
 
 	MaxBody        int64    // JSON bodies, in bytes; 0: DefaultMaxBody
 	MaxUpload      int64    // files and audio, in bytes; 0: DefaultMaxUpload

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
 
@@ -78,7 +80,7 @@ func (f *Inflight) Close() {
 func (f *Inflight) Count() int64 { return f.count.Load() }
 
 func (f *Inflight) add(fl *flight) {
-	s := &f.shards[int(fl.tokenID[15])%inflightShards]
+	s := f.shardOf(fl.tokenID)
 	fl.shard = s
 	s.mu.Lock()
 	fl.prev, fl.next = s.root.prev, &s.root
@@ -134,6 +136,39 @@ func (f *Inflight) Changed(c token.Change) {
 			}
 		})
 	}
+}
+
+// Recheck asks again about every token with a request under way and ends the
+// requests of those that are not accepted any more. Errors that only say that
+// nothing can be looked up end none.
+func (f *Inflight) Recheck(check func(tokenID uuid.UUID) error) {
+	tokens := make(map[uuid.UUID]struct{})
+	for i := range f.shards {
+		f.shards[i].each(func(fl *flight) { tokens[fl.tokenID] = struct{}{} })
+	}
+	for id := range tokens {
+		var cause *apierr.Error
+		switch err := check(id); {
+		case errors.Is(err, token.ErrInactive), errors.Is(err, token.ErrUnknown):
+			cause = errTokenInactive
+		case errors.Is(err, token.ErrExpired):
+			cause = errTokenExpired
+		case errors.Is(err, token.ErrProjectInactive):
+			cause = errProjectInactive
+		default:
+			continue
+		}
+		tick := f.tick.Load()
+		f.shardOf(id).each(func(fl *flight) {
+			if fl.tokenID == id {
+				fl.cut(cause, tick)
+			}
+		})
+	}
+}
+
+func (f *Inflight) shardOf(tokenID uuid.UUID) *inflightShard {
+	return &f.shards[int(tokenID[15])%inflightShards]
 }
 
 func (s *inflightShard) each(visit func(*flight)) {

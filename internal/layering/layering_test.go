@@ -19,7 +19,7 @@ var restricted = []struct {
 }{
 	{"github.com/caddyserver/", []string{"caddymodule", "e2e", "bench"}, "only caddymodule knows Caddy"},
 	{"modernc.org/", []string{"storage"}, "only storage knows database drivers"},
-	{"github.com/jackc/", []string{"storage"}, "only storage knows database drivers"},
+	{"github.com/jackc/", []string{"storage", "internal/testdb"}, "only storage knows database drivers"},
 	{"database/sql", []string{"storage", "migrations"}, "only storage knows SQL"},
 	{"github.com/pressly/goose", []string{"migrations"}, "only migrations knows goose"},
 	{module + "storage", []string{"caddymodule", "storage", "internal/adminapi", "internal/cli"}, "domain packages declare what they need"},
@@ -29,7 +29,7 @@ var restricted = []struct {
 	{module + "internal/simulator", []string{"caddymodule", "internal/cli"}, "the simulator is a provider, not a part of the data path"},
 	{"text/template", nil, "no templates from data"},
 	{"plugin", nil, "no plugins at run time"},
-	{"os/exec", []string{"e2e", "bench", "internal/layering"}, "the product runs no commands"},
+	{"os/exec", []string{"e2e", "bench", "internal/layering", "internal/testdb"}, "the product runs no commands"},
 }
 
 type pkg struct {

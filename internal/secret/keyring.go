@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // KeySize is the length of an encryption key in bytes (AES-256).
@@ -38,7 +39,7 @@ func (e *UnknownKeyError) Error() string {
 // ciphertext and tag (NIST SP 800-38D), so that old keys can be retired row by row.
 // It is safe for concurrent use.
 type Keyring struct {
-	keys []ringKey
+	keys atomic.Pointer[[]ringKey] // replaced as a whole, see Replace
 }
 
 type ringKey struct {
@@ -52,7 +53,7 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("no encryption key given")
 	}
-	k := &Keyring{}
+	var ring []ringKey
 	for i, key := range keys {
 		if len(key) != KeySize {
 			return nil, fmt.Errorf("encryption key %d has %d bytes, expected %d", i+1, len(key), KeySize)
@@ -65,8 +66,10 @@ func NewKeyring(keys ...[]byte) (*Keyring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encryption key %d: %w", i+1, err)
 		}
-		k.keys = append(k.keys, ringKey{id: keyID(key), aead: aead})
+		ring = append(ring, ringKey{id: keyID(key), aead: aead})
 	}
+	k := new(Keyring)
+	k.keys.Store(&ring)
 	return k, nil
 }
 
@@ -93,12 +96,12 @@ func NewKey() string {
 }
 
 // KeyID is the id of the key that [Keyring.Seal] uses, as eight hex digits.
-func (k *Keyring) KeyID() string { return hex.EncodeToString(k.keys[0].id[:]) }
+func (k *Keyring) KeyID() string { return k.KeyIDs()[0] }
 
 // Fingerprint identifies all the keys of the ring without revealing them.
 func (k *Keyring) Fingerprint() string {
 	h := sha256.New()
-	for _, key := range k.keys {
+	for _, key := range *k.keys.Load() {
 		h.Write(key.id[:])
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
@@ -107,7 +110,7 @@ func (k *Keyring) Fingerprint() string {
 // Seal encrypts plaintext for the place that aad names, such as a table, a
 // column and a row id: only [Keyring.Open] with the same aad opens it.
 func (k *Keyring) Seal(aad string, plaintext []byte) []byte {
-	key := k.keys[0]
+	key := (*k.keys.Load())[0]
 	out := make([]byte, headerSize, headerSize+len(plaintext)+key.aead.Overhead())
 	out[0] = envelopeVersion
 	copy(out[1:], key.id[:])
@@ -118,25 +121,31 @@ func (k *Keyring) Seal(aad string, plaintext []byte) []byte {
 // Open decrypts an envelope made by [Keyring.Seal] with the same aad. It returns
 // [ErrOpen] or an [*UnknownKeyError].
 func (k *Keyring) Open(aad string, envelope []byte) ([]byte, error) {
+	plain, _, err := k.open(aad, envelope)
+	return plain, err
+}
+
+// open also tells which key it was.
+func (k *Keyring) open(aad string, envelope []byte) (plain []byte, key int, err error) {
 	if len(envelope) < headerSize || envelope[0] != envelopeVersion {
-		return nil, ErrOpen
+		return nil, 0, ErrOpen
 	}
 	id := [keyIDSize]byte(envelope[1 : 1+keyIDSize])
 	known := false
-	for _, key := range k.keys { // an id is short: two keys may share one
+	for i, key := range *k.keys.Load() { // an id is short: two keys may share one
 		if key.id != id {
 			continue
 		}
 		known = true
 		plain, err := key.aead.Open(nil, envelope[1+keyIDSize:headerSize], envelope[headerSize:], []byte(aad))
 		if err == nil {
-			return plain, nil
+			return plain, i, nil
 		}
 	}
 	if known {
-		return nil, ErrOpen
+		return nil, 0, ErrOpen
 	}
-	return nil, &UnknownKeyError{KeyID: hex.EncodeToString(id[:])}
+	return nil, 0, &UnknownKeyError{KeyID: hex.EncodeToString(id[:])}
 }
 
 // EnvelopeKeyID tells under which key an envelope was sealed, or "" when it is

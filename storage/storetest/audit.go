@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 
 func testAudit(t *testing.T, b *bundle) {
 	ctx := t.Context()
+	var heard []audit.Entry
+	t.Cleanup(b.OnAudit(func(e audit.Entry) { heard = append(heard, e) }))
 	p := b.project("p")
 	full := audit.Entry{
 		Actor: "management_token", Action: audit.ProjectUpdate, Outcome: audit.OutcomeSuccess,
@@ -22,9 +25,10 @@ func testAudit(t *testing.T, b *bundle) {
 			"label":  {After: ""},
 			"key":    {Before: "[redacted]", After: "[redacted]"},
 		},
+		Occurrences: 1,
 	}
 	sparse := audit.Entry{Actor: audit.ActorAnonymous, Action: audit.ManagementToken, Outcome: audit.OutcomeDenied,
-		Path: "/manage/\xff\x00", UserAgent: "x" + strings.Repeat("ü", 200)}
+		Path: "/manage/\xff\x00", UserAgent: "x" + strings.Repeat("ü", 200), Occurrences: 7}
 	b.update(func(tx *storage.Tx) error {
 		full.Time, sparse.Time = tx.Now(), tx.Now()
 		if err := tx.Audit(ctx, full); err != nil {
@@ -33,6 +37,23 @@ func testAudit(t *testing.T, b *bundle) {
 		return tx.Audit(ctx, sparse)
 	})
 	sparse.Path, sparse.UserAgent = "/manage/\uFFFD\uFFFD", "x"+strings.Repeat("ü", 127)
+	for i, e := range heard { // what listeners hear is what is stored
+		if stored, err := b.AuditEntry(ctx, e.ID); err != nil {
+			t.Error(err)
+		} else if i == 1 { // the first has numbers and texts that JSON gives back as they were
+			equal(t, "entry heard of", *stored, e)
+		}
+	}
+	equal(t, "entries heard of", len(heard), 2)
+	if err := b.failing(func(ctx context.Context, tx *storage.Tx) error {
+		if err := tx.Audit(ctx, sparse); err != nil {
+			return err
+		}
+		return context.Canceled
+	}); err == nil || len(heard) != 2 {
+		t.Errorf("after a rollback: error %v, %d entries heard of", err, len(heard))
+	}
+	heard = nil
 
 	list := func(f storage.AuditFilter) []audit.Entry {
 		t.Helper()

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
+	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
@@ -93,6 +95,77 @@ func testConcurrency(t *testing.T, b *bundle) {
 			t.Fatalf("announced %+v, want version %d next", c, next[c.Kind])
 		}
 		next[c.Kind]++
+	}
+}
+
+// testConflicts has many do at once what only one can: one does, and the others
+// are told. What all can do, all do.
+func testConflicts(t *testing.T, b *bundle) {
+	const many = 8
+	ctx := t.Context()
+	atOnce := func(what string, fn func(i int, tx *storage.Tx) error) (done int) {
+		t.Helper()
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for i := range many {
+			wg.Go(func() {
+				err := b.Update(ctx, func(tx *storage.Tx) error { return fn(i, tx) })
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil:
+					done++
+				case !errors.Is(err, storage.ErrConflict):
+					t.Errorf("%s: %v", what, err)
+				}
+			})
+		}
+		wg.Wait()
+		return done
+	}
+	equal(t, "projects made with one name", atOnce("name", func(_ int, tx *storage.Tx) error {
+		return tx.CreateProject(ctx, &project.Project{Name: "one"})
+	}), 1)
+	list, err := b.Projects(ctx, storage.ProjectFilter{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d projects, %v", len(list), err)
+	}
+	p := &list[0]
+	id := newID(t)
+	equal(t, "tokens made with one id", atOnce("id", func(_ int, tx *storage.Tx) error {
+		tok := &token.Token{ID: id, ProjectID: p.ID, Active: true, Hash: []byte{1}, HashScheme: token.SchemeHMAC}
+		return tx.CreateToken(ctx, tok)
+	}), 1)
+
+	// Keys are added and tokens made while the project changes and loses its tokens.
+	revoked := make([]int64, many)
+	equal(t, "mixed changes", atOnce("mixed", func(i int, tx *storage.Tx) (err error) {
+		revoked[i] = 0
+		switch i % 4 {
+		case 0:
+			return tx.CreateKey(ctx, &project.Key{ProjectID: p.ID, Provider: "openai", Weight: 1, Active: true}, secret.NewValue("sk"))
+		case 1:
+			return tx.CreateToken(ctx, &token.Token{ID: newID(t), ProjectID: p.ID, Active: true, Hash: []byte{1}, HashScheme: token.SchemeHMAC})
+		case 2:
+			revoked[i], _, err = tx.RevokeProjectTokens(ctx, p.ID, "all")
+			return err
+		default:
+			current, err := tx.Project(ctx, p.ID)
+			if err != nil {
+				return err
+			}
+			return tx.UpdateProject(ctx, current)
+		}
+	}), many)
+	version(t, b, p, 1+3*many/4)
+	off := false
+	n, err := b.CountTokens(ctx, storage.TokenFilter{ProjectID: p.ID, Active: &off})
+	total := int64(0)
+	for _, r := range revoked {
+		total += r
+	}
+	if err != nil || n != total {
+		t.Errorf("%d tokens are revoked, %d were reported: %v", n, total, err)
 	}
 }
 

@@ -1,8 +1,11 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,4 +186,63 @@ func testPages(t *testing.T, b *bundle) {
 			rt.Fatalf("walked %v\nwant %v", got, want)
 		}
 	})
+}
+
+// testPagesWhileWriting walks a list while it grows at its head and rows in it
+// change: what was there at the start comes once.
+func testPagesWhileWriting(t *testing.T, b *bundle) {
+	ctx := t.Context()
+	const rows = 20
+	p := b.project("p")
+	want := map[uuid.UUID]int{}
+	for range rows {
+		want[b.token(p, "old").ID] = 1
+	}
+	var stop atomic.Bool
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for range 200 {
+			if stop.Load() {
+				return
+			}
+			err := b.Update(ctx, func(tx *storage.Tx) error {
+				for id := range want {
+					tok, err := tx.Token(ctx, id)
+					if err != nil {
+						return err
+					}
+					tok.Name = "older"
+					if err := tx.UpdateToken(ctx, tok); err != nil {
+						return err
+					}
+					break
+				}
+				return tx.CreateToken(ctx, &token.Token{ID: uuid.Must(uuid.NewV7()), ProjectID: p.ID, Name: "new", Hash: []byte{1}, HashScheme: token.SchemeHMAC})
+			})
+			if err != nil {
+				t.Errorf("writing: %v", err)
+				return
+			}
+		}
+	})
+	for _, limit := range []int{1, 7, rows} {
+		got := map[uuid.UUID]int{}
+		filter := storage.TokenFilter{ProjectID: p.ID, Query: "old", Limit: limit}
+		for {
+			page, err := b.Tokens(ctx, filter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tok := range page {
+				got[tok.ID]++
+				filter.After = storage.Cursor{CreatedAt: tok.CreatedAt, ID: tok.ID}
+			}
+			if len(page) < limit {
+				break
+			}
+		}
+		equal(t, fmt.Sprint("tokens in pages of ", limit), got, want)
+	}
+	stop.Store(true)
+	writing.Wait()
 }
