@@ -81,6 +81,7 @@ func TestRotateEncryptionKey(t *testing.T) {
 	t.Parallel()
 	sim := newProvider(t, simulator.Options{})
 	s := against(sim)
+	s.database = ownSQLite // whose first key is a file beside it
 	p := start(t, s)
 	a := p.account(t)
 	var others []*account
