@@ -178,7 +178,7 @@ func (r *rotation) reseal(ctx context.Context, place sealedPlace, rows []sealedR
 		return nil
 	}
 	var changed int64
-	err := r.db.Update(ctx, func(tx *Tx) error {
+	err := r.patiently(ctx, func(tx *Tx) error {
 		changed = 0
 		for _, row := range todo {
 			// Whoever changed the row meanwhile has sealed it: that stays.
@@ -200,6 +200,18 @@ func (r *rotation) reseal(ctx context.Context, place sealedPlace, rows []sealedR
 	r.report.Resealed += changed
 	r.at.Resealed += changed
 	return nil
+}
+
+// patiently waits for its turn for as long as it takes: SQLite gives the write
+// lock to whoever asks first after it is free, so a busy server may be served
+// many times before us.
+func (r *rotation) patiently(ctx context.Context, fn func(tx *Tx) error) error {
+	for {
+		err := r.db.Update(ctx, fn)
+		if !errors.Is(err, ErrBusy) || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 func (r *rotation) unopened(place sealedPlace, row sealedRow, err error) {

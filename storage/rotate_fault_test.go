@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
@@ -178,7 +179,10 @@ func testRotateUnderLoad(t *testing.T, dsn string) {
 	}
 	var last string
 	load.Go(func() {
-		for !stop.Load() {
+		// A writer without pauses leaves another process of SQLite no turn.
+		pace := time.NewTicker(2 * time.Millisecond)
+		defer pace.Stop()
+		for ; !stop.Load(); <-pace.C {
 			last = fmt.Sprint("sk-written-", writes.Load())
 			s := secret.NewValue(last)
 			err := server.Update(t.Context(), func(tx *Tx) error { return tx.UpdateKey(t.Context(), &busy.one, &s) })
