@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 )
@@ -202,15 +203,26 @@ func (r *rotation) reseal(ctx context.Context, place sealedPlace, rows []sealedR
 	return nil
 }
 
-// patiently waits for its turn for as long as it takes: SQLite gives the write
-// lock to whoever asks first after it is free, so a busy server may be served
-// many times before us.
+// patiently waits for its turn for as long as it takes, and then leaves others
+// as much time as it took itself: SQLite gives the write lock to whoever happens
+// to ask when it is free, and those who wait ask ever less often.
 func (r *rotation) patiently(ctx context.Context, fn func(tx *Tx) error) error {
 	for {
-		err := r.db.Update(ctx, fn)
-		if !errors.Is(err, ErrBusy) || ctx.Err() != nil {
-			return err
+		var began time.Time
+		err := r.db.Update(ctx, func(tx *Tx) error {
+			began = time.Now()
+			return fn(tx)
+		})
+		if errors.Is(err, ErrBusy) && ctx.Err() == nil {
+			continue
 		}
+		if err == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Since(began)):
+			}
+		}
+		return err
 	}
 }
 
