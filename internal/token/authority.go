@@ -2,11 +2,7 @@ package token
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
-	"hash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -43,6 +39,7 @@ type Options struct {
 	NegativeTTL time.Duration        // how long an unknown id stays unknown; default 5 s
 	OutageGrace time.Duration        // how long a stale row is used while the database is away; default 5 m, negative: not at all
 	LoadTimeout time.Duration        // bound of one look-up; default 5 s
+	WaitTimeout time.Duration        // how long a request waits for a look-up; default 1.5 s
 	MaxTokens   int                  // bound of remembered tokens; default 100,000
 	MaxNegative int                  // bound of remembered unknown ids; default 100,000
 	ClockOffset func() time.Duration // what the database's clock is ahead of this one's; default: nothing
@@ -67,9 +64,9 @@ type Authority struct {
 	tokens   *otter.Cache[uuid.UUID, *entry]
 	projects *otter.Cache[uuid.UUID, *projectEntry]
 	unknown  *otter.Cache[uuid.UUID, time.Time]
-	macs     sync.Pool // of hash.Hash
-	buffers  sync.Pool // of *[64]byte
+	macs     macs
 	loads    loadGroup
+	sieve    sieve
 
 	mu         sync.Mutex // orders floors against what is remembered
 	floors     map[floorKey]floor
@@ -122,6 +119,7 @@ func NewAuthority(source Source, opts Options) *Authority {
 	setDefault(&opts.NegativeTTL, 5*time.Second)
 	setDefault(&opts.OutageGrace, 5*time.Minute)
 	setDefault(&opts.LoadTimeout, 5*time.Second)
+	setDefault(&opts.WaitTimeout, 1500*time.Millisecond)
 	setDefault(&opts.MaxTokens, 100_000)
 	setDefault(&opts.MaxNegative, 100_000)
 	if opts.Logger == nil {
@@ -135,6 +133,7 @@ func NewAuthority(source Source, opts Options) *Authority {
 		unknown:  otter.Must(&otter.Options[uuid.UUID, time.Time]{MaximumSize: opts.MaxNegative}),
 		floors:   make(map[floorKey]floor),
 	}
+	a.sieve.source, _ = source.(Sieve)
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	return a
 }
@@ -178,17 +177,31 @@ func (a *Authority) Authenticate(ctx context.Context, text string) (Identity, er
 		return Identity{}, err
 	}
 	now := time.Now()
-	if s.IssuedAt().Sub(now.Add(a.clockOffset())) > maxSkew {
+	if !s.legacy && s.IssuedAt().Sub(now.Add(a.clockOffset())) > maxSkew {
 		return Identity{}, ErrMalformed
 	}
-	e, err := a.token(ctx, s.ID, now)
+	id, err := a.rowID(&s)
 	if err != nil {
 		return Identity{}, err
 	}
-	if !a.matches(s, e.token.HashScheme, e.token.Hash) {
+	e, err := a.token(ctx, id, now)
+	if err != nil {
+		return Identity{}, err
+	}
+	if !a.matches(&s, e.token.HashScheme, e.token.Hash) {
 		return Identity{}, ErrUnknown
 	}
 	return a.accept(ctx, e, now)
+}
+
+// RowID is the id of the row that a token's text asks for, whether or not there
+// is one. It says nothing about whether the token is accepted.
+func (a *Authority) RowID(text string) (uuid.UUID, error) {
+	s, err := Parse(text)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	return a.rowID(&s)
 }
 
 // Check reports whether a token that was recognised before is still accepted,
@@ -228,33 +241,6 @@ func (a *Authority) clockOffset() time.Duration {
 	return a.opts.ClockOffset()
 }
 
-// matches is Secret.Matches on a pooled HMAC: after its first use one keeps the
-// state of the keyed pads, which halves the work and allocates nothing.
-func (a *Authority) matches(s Secret, scheme string, stored []byte) bool {
-	if scheme != SchemeHMAC {
-		return false
-	}
-	mac, _ := a.macs.Get().(hash.Hash)
-	if mac == nil {
-		mac = hmac.New(sha256.New, a.source.Pepper())
-	} else {
-		mac.Reset()
-	}
-	buf, _ := a.buffers.Get().(*[64]byte)
-	if buf == nil {
-		buf = new([64]byte)
-	}
-	n := copy(buf[:], s.ID[:])
-	n += copy(buf[n:], s.random[:])
-	mac.Write(buf[:n])
-	sum := mac.Sum(buf[:0])
-	ok := subtle.ConstantTimeCompare(sum, stored) == 1
-	clear(buf[:])
-	a.buffers.Put(buf)
-	a.macs.Put(mac)
-	return ok
-}
-
 func (a *Authority) token(ctx context.Context, id uuid.UUID, now time.Time) (*entry, error) {
 	e, ok := a.tokens.GetIfPresent(id)
 	switch {
@@ -262,7 +248,7 @@ func (a *Authority) token(ctx context.Context, id uuid.UUID, now time.Time) (*en
 		if until, ok := a.unknown.GetIfPresent(id); ok && now.Before(until) {
 			return nil, ErrUnknown
 		}
-		return a.loadToken(ctx, id)
+		return await(ctx, a, id, a.firstLook)
 	case a.fresh(&e.age, now):
 		return e, nil
 	case a.usable(&e.age, now):
@@ -272,7 +258,7 @@ func (a *Authority) token(ctx context.Context, id uuid.UUID, now time.Time) (*en
 		})
 		return e, nil
 	}
-	fresh, err := a.loadToken(ctx, id)
+	fresh, err := await(ctx, a, id, a.loadToken)
 	if a.outlives(ctx, &e.age, err, now) && a.believes(e) {
 		return e, nil
 	}
@@ -283,7 +269,7 @@ func (a *Authority) project(ctx context.Context, id uuid.UUID, now time.Time) (*
 	p, ok := a.projects.GetIfPresent(id)
 	switch {
 	case !ok:
-		return a.loadProject(ctx, id)
+		return await(ctx, a, id, a.loadProject)
 	case a.fresh(&p.age, now):
 		return p, nil
 	case a.usable(&p.age, now):
@@ -293,7 +279,7 @@ func (a *Authority) project(ctx context.Context, id uuid.UUID, now time.Time) (*
 		})
 		return p, nil
 	}
-	fresh, err := a.loadProject(ctx, id)
+	fresh, err := await(ctx, a, id, a.loadProject)
 	if a.outlives(ctx, &p.age, err, now) && a.believesProject(p) {
 		return p, nil
 	}

@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -16,6 +17,21 @@ import (
 // maxReloads bounds how often a look-up that lost a race against a change is
 // repeated; each repetition begins after the change was committed.
 const maxReloads = 3
+
+// errSlow ends a request's wait for a look-up, not the look-up.
+var errSlow = errors.New("the database is slow to answer")
+
+// await is load as a request waits for it: a database that hangs is told to the
+// client in good time, while the look-up goes on for whoever asks again.
+func await[T any](ctx context.Context, a *Authority, id uuid.UUID, load func(context.Context, uuid.UUID) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, a.opts.WaitTimeout, errSlow)
+	defer cancel()
+	v, err := load(ctx, id)
+	if errors.Is(err, errSlow) {
+		a.asked(err)
+	}
+	return v, err
+}
 
 // loadToken asks the database, once for all requests that want the same token,
 // and remembers the answer.
@@ -105,6 +121,7 @@ func (a *Authority) rememberUnknown(id uuid.UUID, now moment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tokens.Invalidate(id)
+	a.sieve.stranger(now.Time)
 	if a.floor(TokenChanged, id, now.Time) == 0 && now.epoch == a.epoch.Load() {
 		a.unknown.Set(id, now.Add(a.opts.NegativeTTL))
 	}
@@ -245,8 +262,7 @@ func (g *loadGroup) run(a *Authority, key floorKey, call *loadCall, load func(co
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
-			call.err = fmt.Errorf("%w: panic: %v", ErrUnavailable, r)
-			a.opts.Logger.Error("looking up a token panicked", "panic", r, "stack", string(debug.Stack()))
+			call.err = a.panicked(r)
 		}
 		a.asked(call.err)
 		g.mu.Lock()
@@ -257,6 +273,12 @@ func (g *loadGroup) run(a *Authority, key floorKey, call *loadCall, load func(co
 		close(call.done)
 	}()
 	call.value, call.err = load(ctx)
+}
+
+// panicked is the outage that a panic in the source amounts to.
+func (a *Authority) panicked(r any) error {
+	a.opts.Logger.Error("looking up a token panicked", "panic", r, "stack", string(debug.Stack()))
+	return fmt.Errorf("%w: panic: %v", ErrUnavailable, r)
 }
 
 // forget leaves the matching look-ups to those who wait for them already.

@@ -205,7 +205,7 @@ func TestLookUpIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource()
 		text, _ := s.addToken(t, s.addProject())
-		a := newAuthority(t, s, token.Options{LoadTimeout: 3 * time.Second})
+		a := newAuthority(t, s, token.Options{LoadTimeout: 3 * time.Second, WaitTimeout: time.Minute})
 		s.onAnswer(func(ctx context.Context) { <-ctx.Done() })
 		start := time.Now()
 		_, err := a.Authenticate(t.Context(), text)

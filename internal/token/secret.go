@@ -44,10 +44,12 @@ const (
 // checksum, or an id that is not a UUIDv7.
 var ErrMalformed = errors.New("malformed token")
 
-// Secret is a parsed token: its public id and its random bytes.
+// Secret is a parsed token: its public id and its random bytes. A legacy token
+// has no id in its text: see [Secret.RowID].
 type Secret struct {
 	ID     uuid.UUID
-	random [secretLen]byte
+	random [secretLen]byte // of a legacy token the SHA-256 of its text
+	legacy bool
 }
 
 // Mint makes a new token whose id carries the time of issue. It returns the
@@ -88,6 +90,9 @@ func newID(at time.Time) (uuid.UUID, error) {
 
 // Parse reads a token's text. It allocates nothing and returns [ErrMalformed] or nil.
 func Parse(text string) (Secret, error) {
+	if len(text) == LegacyLength {
+		return parseLegacy(text)
+	}
 	if len(text) != Length || !strings.HasPrefix(text, Prefix) {
 		return Secret{}, ErrMalformed
 	}
@@ -110,8 +115,14 @@ func Parse(text string) (Secret, error) {
 	return s, nil
 }
 
-// IssuedAt is the time of issue in the token's id, to the millisecond, UTC.
-func (s Secret) IssuedAt() time.Time { return IssuedAt(s.ID) }
+// IssuedAt is the time of issue in the token's id, to the millisecond, UTC. A
+// legacy token does not tell it: that is the zero time.
+func (s Secret) IssuedAt() time.Time {
+	if s.legacy {
+		return time.Time{}
+	}
+	return IssuedAt(s.ID)
+}
 
 // IssuedAt reads the millisecond timestamp of a UUIDv7 (RFC 9562, 5.7).
 func IssuedAt(id uuid.UUID) time.Time {
@@ -120,26 +131,65 @@ func IssuedAt(id uuid.UUID) time.Time {
 }
 
 // Hash is what is stored of a token: HMAC-SHA-256 under the installation's
-// pepper ([SchemeHMAC]).
-func (s Secret) Hash(pepper []byte) [HashSize]byte {
-	mac := hmac.New(sha256.New, pepper)
-	mac.Write(s.ID[:])
-	mac.Write(s.random[:])
-	return [HashSize]byte(mac.Sum(nil))
+// pepper, as [Secret.Scheme] says.
+func (s Secret) Hash(pepper []byte) [HashSize]byte { return s.sum(forHash, pepper) }
+
+// Scheme names how the token is hashed.
+func (s Secret) Scheme() string {
+	if s.legacy {
+		return SchemeLegacy
+	}
+	return SchemeHMAC
 }
 
 // Matches compares the token with a stored hash in constant time. An unknown
-// scheme matches nothing.
+// scheme matches nothing, nor does that of tokens of another form.
 func (s Secret) Matches(scheme string, hash, pepper []byte) bool {
-	if scheme != SchemeHMAC {
+	if scheme != s.Scheme() {
 		return false
 	}
 	sum := s.Hash(pepper)
 	return subtle.ConstantTimeCompare(sum[:], hash) == 1
 }
 
+func (s Secret) sum(p purpose, pepper []byte) [HashSize]byte {
+	mac := hmac.New(sha256.New, pepper)
+	var buf [maxMessage]byte
+	mac.Write(s.appendMessage(buf[:0], p))
+	return [HashSize]byte(mac.Sum(nil))
+}
+
+// purpose is what an HMAC under the pepper is for. Messages of different purpose
+// and form differ in length, so that no sum stands in for another.
+type purpose uint8
+
+const (
+	forHash purpose = iota
+	forID           // of a legacy token
+)
+
+// maxMessage is the size of the longest message, and more than that of a sum.
+const maxMessage = 64
+
+func (s *Secret) appendMessage(dst []byte, p purpose) []byte {
+	switch {
+	case !s.legacy:
+		dst = append(dst, s.ID[:]...)
+	case p == forID:
+		dst = append(dst, legacyIDLabel...)
+	default:
+		dst = append(dst, legacyHashLabel...)
+	}
+	return append(dst, s.random[:]...)
+}
+
 // String keeps the secret out of logs.
-func (s Secret) String() string { return "token " + s.ID.String() }
+func (s Secret) String() string {
+	if s.legacy {
+		return "legacy token"
+	}
+	return "token " + s.ID.String()
+}
 
 // Format implements [fmt.Formatter]: no verb prints the random bytes.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }

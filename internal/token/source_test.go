@@ -26,7 +26,8 @@ type source struct {
 	mu       sync.Mutex
 	tokens   map[uuid.UUID]token.Token
 	projects map[uuid.UUID]project.Snapshot
-	away     error // what every query fails with
+	away     error                  // what every query fails with
+	pepper   atomic.Pointer[[]byte] // in place of testPepper
 
 	queries  atomic.Int64 // LoadToken
 	projectQ atomic.Int64 // LoadProject
@@ -39,7 +40,12 @@ func newSource() *source {
 	return &source{tokens: make(map[uuid.UUID]token.Token), projects: make(map[uuid.UUID]project.Snapshot)}
 }
 
-func (s *source) Pepper() []byte          { return testPepper }
+func (s *source) Pepper() []byte {
+	if pepper := s.pepper.Load(); pepper != nil {
+		return *pepper
+	}
+	return testPepper
+}
 func (s *source) NotFound(err error) bool { return errors.Is(err, errNotFound) }
 
 func (s *source) LoadToken(ctx context.Context, id uuid.UUID) (*token.Record, error) {
@@ -137,10 +143,21 @@ func (s *source) addToken(t testing.TB, projectID uuid.UUID) (string, uuid.UUID)
 }
 
 func (s *source) insert(secret token.Secret, projectID uuid.UUID) {
-	hash := secret.Hash(testPepper)
+	id, hash := secret.RowID(s.Pepper()), secret.Hash(s.Pepper())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tokens[secret.ID] = token.Token{ID: secret.ID, ProjectID: projectID, Active: true, Hash: hash[:], HashScheme: token.SchemeHMAC, Version: 1}
+	s.tokens[id] = token.Token{ID: id, ProjectID: projectID, Active: true, Hash: hash[:], HashScheme: secret.Scheme(), Version: 1}
+}
+
+// addLegacy adds a token of the predecessor's, as its database holds it.
+func (s *source) addLegacy(t testing.TB, projectID uuid.UUID, stored string) string {
+	t.Helper()
+	secret, err := token.ParseLegacy(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.insert(secret, projectID)
+	return stored
 }
 
 // change commits a change of a token and returns its announcement.

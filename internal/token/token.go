@@ -15,7 +15,7 @@ const DefaultLifetime = 30 * 24 * time.Hour
 
 // Token is a row of the tokens table. The secret itself is nowhere.
 type Token struct {
-	ID           uuid.UUID // UUIDv7, also inside the token's text
+	ID           uuid.UUID // UUIDv7, also inside the token's text; of a legacy token see Secret.RowID
 	ProjectID    uuid.UUID
 	Name         string
 	Active       bool
@@ -24,7 +24,7 @@ type Token struct {
 	ExpiresAt    *time.Time // nil: never
 	Policy       project.Policy
 	Hash         []byte
-	HashScheme   string // SchemeHMAC
+	HashScheme   string // SchemeHMAC or SchemeLegacy
 	Version      int64  // grows with every change that requests must see
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
