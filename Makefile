@@ -7,8 +7,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X github.com/caddyserver/caddy/v2.CustomVersion=caddy-llm-proxy/$(VERSION) -X github.com/caddyserver/caddy/v2.CustomBinaryName=caddy
 SITE := $(or $(LLM_PROXY_SITE),localhost:8443)
 PKGS ?= ./...
+PRICES_PACKAGE := @pydantic/genai-prices
+PRICES_VERSION := 0.1.8
+PRICES_DATE := 2026-09-23
+PRICES_INTEGRITY := sha512-h7CYw6qTyflG2zUndO8tXyL8Xopf+tX9JZu13h0ZFgeyYj+J2gm1edR4+R+mbQ2vPdkFjtTmmmu1cYQPM5/KTA==
 
-.PHONY: help build run demo test race fuzz bench check fmt clean
+.PHONY: help build run demo test race fuzz bench prices check fmt clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +43,12 @@ fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
 bench: build ## Measure against plain Caddy and write bench/RESULTS.md
 	@.ci/ensure bench
 	go run ./bench -out bench/RESULTS.md
+
+prices: ## Make the embedded price table from npm's package of the version above
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js" >&2; exit 1; }
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+		npm pack --silent --pack-destination "$$dir" $(PRICES_PACKAGE)@$(PRICES_VERSION) >/dev/null && \
+		go run ./internal/price/generate -integrity '$(PRICES_INTEGRITY)' -date $(PRICES_DATE) "$$dir"/*.tgz
 
 check: ## gofmt, vet, staticcheck, layering, tidiness
 	@.ci/ensure check
