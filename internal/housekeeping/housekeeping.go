@@ -3,6 +3,7 @@
 package housekeeping
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -32,6 +33,8 @@ type Store interface {
 type Job struct {
 	Name string
 	Age  time.Duration // rows older than this are deleted; zero: none are
+	// Batch is how many rows one transaction deletes; 0: 500.
+	Batch int
 	// Delete deletes up to limit rows and returns how many.
 	Delete func(ctx context.Context, age time.Duration, limit int) (int64, error)
 }
@@ -107,9 +110,10 @@ func (k *keeper) do(ctx context.Context, job Job) (deleted int64, err error) {
 		if k.has, err = k.Store.TryLease(ctx, leaseName, k.owner, leaseTime); err != nil || !k.has {
 			return deleted, err
 		}
-		n, err := job.Delete(ctx, job.Age, batch)
+		limit := cmp.Or(job.Batch, batch)
+		n, err := job.Delete(ctx, job.Age, limit)
 		deleted += n
-		if err != nil || n < batch || !wait(ctx, breather) {
+		if err != nil || n < int64(limit) || !wait(ctx, breather) {
 			return deleted, err
 		}
 	}

@@ -64,8 +64,8 @@ func (h *house) delete(_ context.Context, age time.Duration, limit int) (int64, 
 
 func (h *house) jobs() []Job {
 	return []Job{
-		{"kept", 0, func(context.Context, time.Duration, int) (int64, error) { return 0, errors.New("must not run") }},
-		{"rows", time.Hour, h.delete},
+		{Name: "kept", Delete: func(context.Context, time.Duration, int) (int64, error) { return 0, errors.New("must not run") }},
+		{Name: "rows", Age: time.Hour, Delete: h.delete},
 	}
 }
 

@@ -24,6 +24,10 @@ type Preset struct {
 	// RootOverlap is a path segment besides the version that clients may repeat
 	// after a base URL that ends with it.
 	RootOverlap string
+	// UsageOnRequest says that streams of chats and completions report their usage
+	// only if stream_options.include_usage asks for it. The others refuse that
+	// member, or report it anyway.
+	UsageOnRequest bool
 	// Keyless providers, those on the operator's own machines, work without a credential.
 	Keyless bool
 }
@@ -100,15 +104,15 @@ var (
 )
 
 var presets = []Preset{
-	{Type: "openai", BaseURL: "https://api.openai.com/v1", Endpoints: endpointsOpenAI},
+	{Type: "openai", BaseURL: "https://api.openai.com/v1", Endpoints: endpointsOpenAI, UsageOnRequest: true},
 	{Type: "anthropic", BaseURL: "https://api.anthropic.com/v1", Auth: Auth{AuthHeader, "X-Api-Key"}, Dialect: apierr.Anthropic, Endpoints: endpointsAnthropic},
 	{
-		Type: "gemini", BaseURL: "https://generativelanguage.googleapis.com", Auth: Auth{AuthHeader, "X-Goog-Api-Key"}, Dialect: apierr.Gemini,
+		Type: "gemini", BaseURL: "https://generativelanguage.googleapis.com", UsageOnRequest: true, Auth: Auth{AuthHeader, "X-Goog-Api-Key"}, Dialect: apierr.Gemini,
 		Endpoints: endpointsGemini, Methods: methodsGemini, KeyRefusals: []string{"API_KEY_INVALID", "API key not valid", "API key expired"},
 	},
-	{Type: "azure_openai", Auth: Auth{AuthHeader, "Api-Key"}, Endpoints: endpointsAzure, RootOverlap: "openai"},
+	{Type: "azure_openai", Auth: Auth{AuthHeader, "Api-Key"}, Endpoints: endpointsAzure, RootOverlap: "openai", UsageOnRequest: true},
 	{
-		Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1",
+		Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1", UsageOnRequest: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/messages", "/v1/generation", "/v1/providers", "/v1/rerank"),
 	},
 	{
@@ -119,22 +123,22 @@ var presets = []Preset{
 			"/v1/files", "/v1/files/*", "/v1/batch/jobs", "/v1/batch/jobs/*"),
 	},
 	{
-		Type: "groq", BaseURL: "https://api.groq.com/openai/v1",
+		Type: "groq", BaseURL: "https://api.groq.com/openai/v1", UsageOnRequest: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations",
 			"/v1/files", "/v1/files/*", "/v1/batches", "/v1/batches/*"),
 	},
-	{Type: "deepseek", BaseURL: "https://api.deepseek.com/v1", Endpoints: append(slices.Clone(endpointsChat), "/v1/user/balance")},
+	{Type: "deepseek", BaseURL: "https://api.deepseek.com/v1", UsageOnRequest: true, Endpoints: append(slices.Clone(endpointsChat), "/v1/user/balance")},
 	{
-		Type: "xai", BaseURL: "https://api.x.ai/v1", KeyRefusals: []string{"Incorrect API key provided"},
+		Type: "xai", BaseURL: "https://api.x.ai/v1", UsageOnRequest: true, KeyRefusals: []string{"Incorrect API key provided"},
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/responses/*", "/v1/messages", "/v1/images/generations", "/v1/images/edits",
 			"/v1/realtime", "/v1/language-models", "/v1/language-models/*", "/v1/embedding-models", "/v1/image-generation-models", "/v1/tokenize-text"),
 	},
 	{
-		Type: "ollama", BaseURL: "http://localhost:11434/v1", Keyless: true,
+		Type: "ollama", BaseURL: "http://localhost:11434/v1", Keyless: true, UsageOnRequest: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/messages"),
 	},
 	{
-		Type: "vllm", BaseURL: "http://localhost:8000/v1", Keyless: true,
+		Type: "vllm", BaseURL: "http://localhost:8000/v1", Keyless: true, UsageOnRequest: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/responses/*", "/v1/messages", "/v1/messages/count_tokens",
 			"/v1/audio/transcriptions", "/v1/audio/translations", "/v1/rerank", "/v1/score", "/v1/realtime"),
 	},

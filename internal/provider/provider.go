@@ -71,6 +71,7 @@ type Provider struct {
 	ResponseHeaderTimeout time.Duration
 	IdleTimeout           time.Duration // 0: no limit
 	MaxIdleConnsPerHost   int
+	UsageOnRequest        bool // see [Preset]
 	KeyRefusals           []string
 	Keyless               bool // works without a credential
 	Endpoints             []string
@@ -106,7 +107,7 @@ func New(c Config) (*Provider, error) {
 		DialTimeout: c.DialTimeout, ResponseHeaderTimeout: c.ResponseHeaderTimeout, IdleTimeout: c.IdleTimeout,
 		MaxIdleConnsPerHost: c.MaxIdleConnsPerHost, KeyRefusals: preset.KeyRefusals, Keyless: preset.Keyless,
 		Endpoints: preset.Endpoints, Methods: preset.Methods, dialect: preset.Dialect, overlap: preset.RootOverlap,
-		modelPosts: preset.ModelPosts,
+		modelPosts: preset.ModelPosts, UsageOnRequest: preset.UsageOnRequest,
 	}
 	if c.Auth != nil {
 		p.Auth = *c.Auth
