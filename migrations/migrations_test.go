@@ -102,6 +102,13 @@ func fill(t *testing.T, db *sql.DB) {
 		{`INSERT INTO cert_store (name, sealed, size, updated_at) VALUES ('a/b', $1, 1, 1)`, []any{[]byte("x")}},
 		{`INSERT INTO cert_locks (name, owner, expires_at) VALUES ('n', 'o', 1)`, nil},
 		{`INSERT INTO leases (name, owner, expires_at) VALUES ('n', 'o', 1)`, nil},
+		{`INSERT INTO events (id, created_at, provider, model, status, outcome, payload) VALUES ($1, 1, '', '', 200, 'ok', '{}')`, []any{entry}},
+		{`INSERT INTO event_terms (term, id) VALUES ('m:x', $1)`, []any{entry}},
+		{`INSERT INTO event_cursors (name, position, updated_at) VALUES ('n', 0, 1)`, nil},
+		{`INSERT INTO event_dead (sink, seq, payload, reason, attempts, created_at) VALUES ('n', 1, '{}', '', 1, 1)`, nil},
+		{`INSERT INTO usage_hourly (hour, project_id, token_id, provider, model, end_user, requests, errors, cache_hits, input_tokens, cached_tokens,
+			cache_write_tokens, output_tokens, reasoning_tokens, cost_nano_usd, unpriced, estimated) VALUES (0, $1, $2, '', '', '', 1, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0)`, []any{project, tok}},
+		{`INSERT INTO meta (name, value) VALUES ('n', 'v')`, nil},
 	} {
 		if _, err := db.Exec(insert.query, insert.args...); err != nil {
 			t.Fatal(err)
@@ -187,6 +194,10 @@ func testStrictTables(t *testing.T, db *sql.DB, dialect Dialect) {
 		`UPDATE tokens SET policy = NULL`,
 		`UPDATE audit_events SET outcome = 'maybe'`,
 		`UPDATE audit_events SET occurrences = 0`,
+		`UPDATE events SET id = 'x'`,
+		`UPDATE events SET payload = NULL`,
+		`UPDATE event_cursors SET position = -1`,
+		`UPDATE event_dead SET requeued = 2`,
 		`DELETE FROM projects`,
 	} {
 		if _, err := db.Exec(query); err == nil {

@@ -63,6 +63,9 @@ func sqliteSchema(t *testing.T, db *sql.DB) []string {
 		lines = append(lines, texts(t, db, `SELECT $1 || ' ' || iif(l.origin = 'pk', 'primary key', 'unique') || ' ('
 			|| (SELECT group_concat(name, ', ') FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno)) || ')'
 			FROM pragma_index_list($1) l WHERE l.origin <> 'c'`, table)...)
+		// A number that is the primary key is the table's own order and has no index.
+		lines = append(lines, texts(t, db, `SELECT $1 || ' primary key (' || max(name) || ')' FROM pragma_table_info($1) WHERE pk > 0
+			HAVING count(*) = 1 AND max(type) = 'INTEGER'`, table)...)
 		lines = append(lines, texts(t, db, `SELECT $1 || ' (' || group_concat("from", ', ') || ') references ' || "table" || ' (' || group_concat("to", ', ') || ')'
 			|| ' on update ' || lower(on_update) || ' on delete ' || lower(on_delete)
 			FROM (SELECT * FROM pragma_foreign_key_list($1) ORDER BY id, seq) GROUP BY id`, table)...)

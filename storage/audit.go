@@ -82,12 +82,7 @@ func (tx *Tx) Audit(ctx context.Context, e audit.Entry) (err error) {
 	if e.Time.IsZero() {
 		e.Time = tx.now
 	}
-	e.Time = stored(e.Time)
-	e.Occurrences = max(e.Occurrences, 1)
-	for _, text := range []*string{&e.Actor, &e.Action, &e.ClientIP, &e.RequestID, &e.Method, &e.Path, &e.UserAgent, &e.Reason} {
-		*text = cleanText(*text)
-	}
-	e.UserAgent = clip(e.UserAgent, maxUserAgent)
+	cleanEntry(&e)
 	if e.ID, err = newID(e.Time); err != nil {
 		return err
 	}
@@ -108,6 +103,16 @@ func (tx *Tx) Audit(ctx context.Context, e audit.Entry) (err error) {
 	}
 	tx.audited = append(tx.audited, e)
 	return nil
+}
+
+// cleanEntry makes an entry storable.
+func cleanEntry(e *audit.Entry) {
+	e.Time = stored(e.Time)
+	e.Occurrences = max(e.Occurrences, 1)
+	for _, text := range []*string{&e.Actor, &e.Action, &e.ClientIP, &e.RequestID, &e.Method, &e.Path, &e.UserAgent, &e.Reason} {
+		*text = cleanText(*text)
+	}
+	e.UserAgent = clip(e.UserAgent, maxUserAgent)
 }
 
 // clip cuts s to at most n bytes, between characters.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -28,6 +29,17 @@ type dialect interface {
 
 	// openExisting connects for reading; nil when there is no database.
 	openExisting(ctx context.Context) (*sql.DB, error)
+
+	// openBulk is openExisting for reading whole tables, however long that takes.
+	openBulk(ctx context.Context) (*sql.DB, error)
+
+	// exclusive keeps all other writers of the tables out until tx ends, which may
+	// take its time. Readers go on.
+	exclusive(ctx context.Context, tx *sql.Tx, tables []string) error
+
+	// snapshot writes the database, as it is at one moment, into an empty SQLite
+	// file, or returns errNoSnapshot.
+	snapshot(ctx context.Context, file string) error
 
 	// hurry makes it so that closing the pools does not wait for a database
 	// that does not answer. It is called once, before they are closed.
@@ -58,9 +70,19 @@ type dialect interface {
 	// announce tells other nodes of changes if and when tx commits.
 	announce(ctx context.Context, tx *sql.Tx, changes []token.Change) error
 
+	// announceRewrite tells other nodes of a change of everything if and when tx
+	// commits; epochPoll is how often those look who are not told, else zero.
+	announceRewrite(ctx context.Context, tx *sql.Tx) error
+	epochPoll() time.Duration
+
+	eventDialect
+
 	// follow hears what other nodes announce, from before it returns until stop.
 	follow(ctx context.Context, f follower) (stop func(), err error)
 }
+
+// errNoSnapshot says that the database is not a file that could be copied.
+var errNoSnapshot = errors.New("the database cannot be written into a file as it is")
 
 // follower is told what happens on other nodes and to the connection with them.
 // Its functions must not block.

@@ -35,6 +35,10 @@ func TestMain(m *testing.M) {
 
 // child is this test binary as another process.
 func child(role, path string) error {
+	switch role {
+	case "copy", "backup", "restore":
+		return transferChild(role, path)
+	}
 	keys, err := secret.NewKeyring(testKey(1))
 	if err != nil {
 		return err
@@ -44,6 +48,8 @@ func child(role, path string) error {
 		return err
 	}
 	switch role {
+	case "roll up":
+		return rollUpChild(db)
 	case "rotate", "rotate inside":
 		return rotateChild(path, role == "rotate inside")
 	case "open": // once standard input ends

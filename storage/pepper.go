@@ -23,17 +23,28 @@ const (
 // openPepper returns the key of all token hashes, making it once. Two starters
 // that make one at the same time agree on the row that was there first.
 func (db *DB) openPepper(ctx context.Context, writer *sql.DB) ([]byte, error) {
-	const query = `SELECT sealed FROM secrets WHERE name = $1`
+	pepper, err := db.readPepper(ctx, writer)
+	if !errors.Is(err, errNoPepper) {
+		return pepper, err
+	}
+	fresh := make([]byte, token.PepperSize)
+	_, _ = rand.Read(fresh) // never fails since Go 1.24
+	_, err = writer.ExecContext(ctx, `INSERT INTO secrets (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`,
+		pepperName, db.keyring.Seal(pepperPlace, fresh))
+	if err != nil {
+		return nil, fmt.Errorf("making the token pepper: %w", err)
+	}
+	return db.readPepper(ctx, writer)
+}
+
+var errNoPepper = errors.New("there is no token pepper, without which no token can be checked")
+
+// readPepper returns the key of all token hashes, which must be there.
+func (db *DB) readPepper(ctx context.Context, q querier) ([]byte, error) {
 	var sealed []byte
-	err := writer.QueryRowContext(ctx, query, pepperName).Scan(&sealed)
+	err := q.QueryRowContext(ctx, `SELECT sealed FROM secrets WHERE name = $1`, pepperName).Scan(&sealed)
 	if errors.Is(err, sql.ErrNoRows) {
-		fresh := make([]byte, token.PepperSize)
-		_, _ = rand.Read(fresh) // never fails since Go 1.24
-		_, err = writer.ExecContext(ctx, `INSERT INTO secrets (name, sealed) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`,
-			pepperName, db.keyring.Seal(pepperPlace, fresh))
-		if err == nil {
-			err = writer.QueryRowContext(ctx, query, pepperName).Scan(&sealed)
-		}
+		return nil, errNoPepper
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the token pepper: %w", err)

@@ -117,6 +117,37 @@ func (p *postgresDB) openExisting(ctx context.Context) (*sql.DB, error) {
 	return pool, err
 }
 
+// postgresUnbounded are the parameters of a connection whose statements take as long
+// as they need.
+var postgresUnbounded = map[string]string{"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+
+func (p *postgresDB) openBulk(ctx context.Context) (*sql.DB, error) {
+	params := maps.Clone(postgresUnbounded)
+	params["default_transaction_read_only"] = "on"
+	pool, err := p.connect(ctx, 1, params)
+	if sqlState(err) == noSuchDatabase {
+		return nil, nil
+	}
+	return pool, err
+}
+
+// exclusive still has the lock itself bounded, so that whoever comes behind us in
+// the queue does not wait for ever.
+func (p *postgresDB) exclusive(ctx context.Context, tx *sql.Tx, tables []string) error {
+	for _, statement := range []string{
+		`LOCK TABLE ` + strings.Join(tables, ", ") + ` IN EXCLUSIVE MODE`,
+		`SET LOCAL statement_timeout = 0`,
+		`SET LOCAL idle_in_transaction_session_timeout = 0`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("locking the tables: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *postgresDB) snapshot(context.Context, string) error { return errNoSnapshot }
+
 // connect opens a pool and its first connection.
 func (p *postgresDB) connect(ctx context.Context, size int, params map[string]string) (*sql.DB, error) {
 	pool := sql.OpenDB(p.connector(params))

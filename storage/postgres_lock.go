@@ -29,8 +29,7 @@ var errLockLost = fmt.Errorf("%w: the connection that held the migration lock wa
 // if it breaks, the lock is gone, and so is the migration, whose transaction the
 // server takes back. Statements may take as long as they need.
 func (p *postgresDB) lock(ctx context.Context) (migrator *sql.DB, unlock func(), err error) {
-	unbounded := map[string]string{"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
-	pool := sql.OpenDB(&onceConnector{Connector: p.connector(unbounded, stdlib.OptionAfterConnect(noticeDeath))})
+	pool := sql.OpenDB(&onceConnector{Connector: p.connector(postgresUnbounded, stdlib.OptionAfterConnect(noticeDeath))})
 	pool.SetMaxOpenConns(1)
 	pool.SetMaxIdleConns(1)
 	release := func() {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofrs/uuid/v5"
 
@@ -22,6 +23,9 @@ const (
 	changesChannel     = "llm_proxy_changes"
 	announcementPrefix = "llm-proxy/"
 	announcementFormat = announcementPrefix + "1"
+	// rewriteFormat says that everything may have changed. Binaries that do not know
+	// it understand just that.
+	rewriteFormat = announcementPrefix + "rewritten"
 
 	// announcedAtOnce keeps an announcement below the server's 8,000 bytes.
 	announcedAtOnce = 50
@@ -42,6 +46,16 @@ func (p *postgresDB) announce(ctx context.Context, tx *sql.Tx, changes []token.C
 	return nil
 }
 
+func (p *postgresDB) announceRewrite(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, `SELECT pg_notify($1, $2)`, changesChannel, rewriteFormat+" "+p.node); err != nil {
+		return fmt.Errorf("announcing the rewrite: %w", err)
+	}
+	return nil
+}
+
+// epochPoll is zero: a rewrite is announced.
+func (p *postgresDB) epochPoll() time.Duration { return 0 }
+
 func encodeChanges(node string, changes []token.Change) string {
 	var b strings.Builder
 	b.WriteString(announcementFormat + " " + node)
@@ -53,6 +67,7 @@ func encodeChanges(node string, changes []token.Change) string {
 
 var (
 	errGarbage     = errors.New("not an announcement")
+	errRewritten   = errors.New("the database was rewritten")
 	errNewerFormat = errors.New("an announcement in a format that this binary does not know")
 )
 
@@ -61,6 +76,8 @@ func decodeChanges(payload string) (node string, changes []token.Change, err err
 	format, node, _ := strings.Cut(head, " ")
 	switch {
 	case format == announcementFormat && node != "":
+	case format == rewriteFormat:
+		return "", nil, errRewritten
 	case strings.HasPrefix(format, announcementPrefix) && format != announcementFormat:
 		return "", nil, errNewerFormat
 	default:
@@ -91,6 +108,8 @@ func decodeChanges(payload string) (node string, changes []token.Change, err err
 func (p *postgresDB) receive(payload string, f follower) {
 	node, changes, err := decodeChanges(payload)
 	switch {
+	case errors.Is(err, errRewritten):
+		f.gap()
 	case errors.Is(err, errNewerFormat):
 		p.logger.Warn("nothing that is remembered can be relied on", "error", err)
 		f.gap()

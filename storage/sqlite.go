@@ -31,6 +31,12 @@ const (
 	sqliteQueryOnly   = "query_only(1)"
 )
 
+// sqliteEpochPoll is how soon a restore is noticed.
+const sqliteEpochPoll = time.Second
+
+// sqliteColumns lists the columns of a table.
+const sqliteColumns = `SELECT name FROM pragma_table_info($1)`
+
 // sqliteDB is the [dialect] of a SQLite file.
 type sqliteDB struct {
 	path   string // absolute
@@ -86,6 +92,9 @@ func (s *sqliteDB) openExisting(ctx context.Context) (*sql.DB, error) {
 	}
 	return s.connect(ctx, 1, "deferred", sqliteBusyTimeout, sqliteQueryOnly)
 }
+
+// openBulk is openExisting: nothing here is bounded by time.
+func (s *sqliteDB) openBulk(ctx context.Context) (*sql.DB, error) { return s.openExisting(ctx) }
 
 // connect opens a pool and its first connection.
 func (s *sqliteDB) connect(ctx context.Context, size int, txlock string, pragmas ...string) (*sql.DB, error) {
@@ -167,12 +176,43 @@ func (s *sqliteDB) undone(error) bool { return false }
 // lost never happens: there is no connection that could break.
 func (s *sqliteDB) lost(error) bool { return false }
 
+// exclusive has nothing to do: a transaction holds the only write lock.
+func (s *sqliteDB) exclusive(context.Context, *sql.Tx, []string) error { return nil }
+
+// snapshot copies page by page within a transaction that reads, so that nobody is
+// held up. The file that comes of it stands alone: it has no log beside it.
+func (s *sqliteDB) snapshot(ctx context.Context, file string) error {
+	pool, err := s.connect(ctx, 1, "deferred", sqliteBusyTimeout)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if _, err := pool.ExecContext(ctx, `VACUUM INTO $1`, file); err != nil {
+		return fmt.Errorf("writing %s: %w", file, s.explain(err))
+	}
+	return nil
+}
+
+// announceRewrite has nobody to tell, but a process of another kind may have
+// rewritten the file: the epoch is looked at.
+func (s *sqliteDB) announceRewrite(context.Context, *sql.Tx) error { return nil }
+
+func (s *sqliteDB) epochPoll() time.Duration { return sqliteEpochPoll }
+
 // announce has nobody to tell: a SQLite file has one node.
 func (s *sqliteDB) announce(context.Context, *sql.Tx, []token.Change) error { return nil }
 
 // follow has nobody to hear.
 func (s *sqliteDB) follow(context.Context, follower) (stop func(), err error) {
 	return func() {}, nil
+}
+
+func (s *sqliteDB) numberAfter(ctx context.Context, tx *sql.Tx, table, _ string, last int64) error {
+	n, err := affected(tx.ExecContext(ctx, `UPDATE sqlite_sequence SET seq = MAX(seq, $1) WHERE name = $2`, last, table))
+	if err == nil && n == 0 {
+		_, err = tx.ExecContext(ctx, `INSERT INTO sqlite_sequence (name, seq) VALUES ($1, $2)`, table, last)
+	}
+	return err
 }
 
 // explain names what SQLite's own words leave open.

@@ -55,6 +55,7 @@ type DB struct {
 	now       func() time.Time
 	noMigrate bool
 	anyKeys   bool
+	partial   bool // Open does not mind an unfinished copy
 
 	// closing ends when Close begins, so that an Open that waits for another
 	// process gives up.
@@ -66,6 +67,7 @@ type DB struct {
 
 	commitMu  sync.Mutex // commit and announcement are one step, see Update
 	listeners listeners
+	commits   listeners // of this DB alone
 	gaps      listenersOf[struct{}]
 	audits    listenersOf[audit.Entry]
 	offset    atomic.Int64 // time.Duration, see ClockOffset
@@ -77,8 +79,10 @@ type conns struct {
 	read           rereader // of reader
 	loadToken      *sql.Stmt
 	loadProject    *sql.Stmt
-	pepper         []byte
+	appends        *eventStmts
+	pepper         atomic.Pointer[[]byte] // another one after a rewrite
 	unfollow       func()
+	epoch          *epochWatch
 	hurry          func() (done func())
 }
 
@@ -129,7 +133,7 @@ func (db *DB) Open(ctx context.Context) error {
 
 // connect builds all of conns or nothing.
 func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
-	c := &conns{hurry: db.dialect.hurry}
+	c := &conns{hurry: db.dialect.hurry, appends: new(eventStmts)}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -155,11 +159,25 @@ func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
 	if err := db.migrate(ctx, migrator); err != nil {
 		return nil, err
 	}
+	if !db.partial {
+		if err := refuseUnfinished(ctx, c.writer); err != nil {
+			return nil, err
+		}
+	}
+	epoch, err := db.newEpochWatch(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	if !db.anyKeys {
 		if err := checkKeys(ctx, c.writer, db.keyring); err != nil {
 			return nil, err
 		}
-		if c.pepper, err = db.openPepper(ctx, c.writer); err != nil {
+		pepper, err := db.openPepper(ctx, c.writer)
+		if err != nil {
+			return nil, err
+		}
+		c.pepper.Store(&pepper)
+		if err := claim(ctx, c.writer); err != nil {
 			return nil, err
 		}
 	}
@@ -175,12 +193,14 @@ func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
 	}
 	c.unfollow, err = db.dialect.follow(ctx, follower{
 		changed: func(change token.Change) { db.listeners.announce([]token.Change{change}) },
-		gap:     db.gap,
+		gap:     func() { db.gap(); epoch.soon() },
 		clock:   func(offset time.Duration) { db.offset.Store(int64(offset)) },
 	})
 	if err != nil {
 		return nil, err
 	}
+	epoch.start(ctx)
+	c.epoch = epoch
 	return c, nil
 }
 
@@ -232,6 +252,9 @@ func (c *conns) close() error {
 	if c.unfollow != nil {
 		c.unfollow()
 	}
+	if c.epoch != nil {
+		c.epoch.stop()
+	}
 	var errs []error
 	for _, stmt := range []*sql.Stmt{c.loadToken, c.loadProject} {
 		if stmt != nil {
@@ -274,10 +297,13 @@ func (db *DB) Ping(ctx context.Context) error {
 }
 
 // Pepper is the random key that token hashes are made with. It is nil before
-// [DB.Open] succeeds and must not be modified.
+// [DB.Open] succeeds, another one when the database was replaced by that of another
+// installation, which is a gap, and must not be modified.
 func (db *DB) Pepper() []byte {
 	if c := db.conns.Load(); c != nil {
-		return c.pepper
+		if pepper := c.pepper.Load(); pepper != nil {
+			return *pepper
+		}
 	}
 	return nil
 }
@@ -291,9 +317,16 @@ func (db *DB) OnChange(listener func(token.Change)) (remove func()) {
 	return db.listeners.add(listener)
 }
 
+// OnCommit calls listener for every change that this DB has committed itself,
+// after those of OnChange.
+func (db *DB) OnCommit(listener func(token.Change)) (remove func()) {
+	return db.commits.add(listener)
+}
+
 // OnGap calls listener when changes may have been missed: the connection that
-// other nodes' changes come by was lost and is there again, or the connection
-// broke while a change of our own was being committed. Nothing that was read
+// other nodes' changes come by was lost and is there again, the connection
+// broke while a change of our own was being committed, or the database was
+// rewritten as a whole. Nothing that was read
 // before can be relied on then. What is true of OnChange's listener is true of
 // this one.
 func (db *DB) OnGap(listener func()) (remove func()) {

@@ -125,6 +125,7 @@ func (db *DB) commit(ctx context.Context, tx *Tx) (again, error) {
 	switch {
 	case err == nil:
 		db.listeners.announce(tx.changes)
+		db.commits.announce(tx.changes)
 		return againNever, nil
 	case db.dialect.undone(err):
 		return againSoon, fmt.Errorf("committing: %w", db.classify(err))

@@ -23,8 +23,12 @@ const (
 	TokenRevoke       = "token.revoke"
 	TokenRevokeBatch  = "token.revoke_batch"
 	TokenRotate       = "token.rotate"
+	EventsReplay      = "events.replay"
+	EventsRequeue     = "events.requeue"
 	ManagementLogin   = "management.login"
 	ProxyDenied       = "proxy.denied"
+	DatabaseRestore   = "database.restore"
+	PredecessorImport = "predecessor.import"
 	ManagementToken   = "management_token"
 	OutcomeSuccess    = "success"
 	OutcomeDenied     = "denied"
@@ -35,6 +39,7 @@ const (
 	TargetProject     = "project"
 	TargetProviderKey = "provider_key"
 	TargetToken       = "token"
+	TargetSink        = "sink" // by name, which is among the changes
 )
 
 // Entry is one audited action. Secrets never enter it.
@@ -44,7 +49,7 @@ type Entry struct {
 	Actor      string            // who: "management_token", later a named admin
 	Action     string            // one of the constants above
 	Outcome    string            // OutcomeSuccess, OutcomeDenied (not allowed in) or OutcomeFailure (understood, and refused)
-	TargetType string            // TargetProject, TargetProviderKey, TargetToken
+	TargetType string            // TargetProject, TargetProviderKey, TargetToken, TargetSink
 	TargetID   uuid.UUID         // zero when the action has no single target
 	ProjectID  uuid.UUID         // zero when none
 	ClientIP   string            // as Caddy's trusted_proxies rules see it
