@@ -42,7 +42,9 @@ type exchange struct {
 	done    bool // Serve has not panicked
 	sending *uploadBody
 	tunnel  *apierr.Error
-	headerT time.Time // when the provider's header had come
+	headerT time.Time     // when the provider's header had come
+	reading time.Duration // what the client took to send its body
+	meter   meter
 }
 
 // Serve answers a request that [Gateway.Match] says is ours and fills rec,
@@ -51,7 +53,7 @@ type exchange struct {
 // client takes it for complete.
 func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, m Match, rec *Record) {
 	x := &exchange{g: g, w: w, r: r, route: m.route, rec: rec}
-	*rec = Record{Started: time.Now(), RequestID: NewRequestID()}
+	*rec = newRecord()
 	defer x.finish()
 	if err := x.serve(m); err != nil {
 		x.fail(err)
@@ -61,11 +63,16 @@ func (g *Gateway) Serve(w http.ResponseWriter, r *http.Request, m Match, rec *Re
 
 // NewRequestID makes the id of a request, a UUIDv7.
 func NewRequestID() string {
+	_, text := newRequestID()
+	return text
+}
+
+func newRequestID() (uuid.UUID, string) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		id, _ = uuid.NewV4() // only the clock sequence can fail; an id is needed all the same
 	}
-	return id.String()
+	return id, id.String()
 }
 
 // serve is the request's way: every step may end it with an error.
@@ -73,8 +80,9 @@ func (x *exchange) serve(m Match) *apierr.Error {
 	if !m.valid {
 		return errEndpoint
 	}
-	x.rec.Provider, x.rec.Endpoint = x.route.Provider.Name, x.route.Endpoint
 	x.classify()
+	x.rec.Provider, x.rec.ProviderType = x.route.Provider.Name, x.route.Provider.Type
+	x.rec.Method, x.rec.Endpoint, x.rec.Operation = x.method, x.route.Endpoint, x.route.Operation()
 	if isEarlyData(x.r) {
 		return errTooEarly
 	}
@@ -158,8 +166,8 @@ func (x *exchange) authenticate(credential string) *apierr.Error {
 		x.rec.TokenID, x.rec.ProjectID = id.Token.ID, id.Project.ID
 		return nil
 	}
-	if s, malformed := token.Parse(credential); malformed == nil {
-		x.refused = s.ID
+	if id, unknown := x.g.cfg.Authority.RowID(credential); unknown == nil {
+		x.refused = id
 	}
 	switch {
 	case errors.Is(err, token.ErrExpired):
@@ -199,6 +207,7 @@ func (x *exchange) fail(err *apierr.Error) {
 	x.rec.Status = err.Status
 	x.wrote = true
 	x.tellDenied(err)
+	x.publishRefusal()
 	if !x.g.cfg.HideHeaders {
 		x.exposeHeaders(x.w.Header())
 	}
@@ -257,15 +266,26 @@ func (x *exchange) finish() {
 		x.g.cfg.Inflight.remove(&x.flight)
 		x.cancel(nil)
 	}
-	x.rec.Duration = time.Since(x.rec.Started)
+	x.rec.Latency = time.Since(x.rec.Started)
 	if x.sending != nil {
 		x.rec.BytesIn = x.sending.taken.Load()
 	}
+	x.conclude(x.done)
+	x.account()
+	x.publish()
+	x.meter.release()
+	if x.g.cfg.Observe != nil {
+		x.g.cfg.Observe(x.rec)
+	}
+}
+
+// conclude names the outcome, unless what ended the request has named it.
+func (x *exchange) conclude(done bool) {
 	switch {
 	case x.rec.Outcome != "":
-	case x.r.Context().Err() != nil && !x.done:
+	case x.r.Context().Err() != nil && !done:
 		x.rec.Outcome = OutcomeClientCancelled
-	case x.rec.Status >= 400 || !x.done:
+	case x.rec.Status >= 400 || !done:
 		x.rec.Outcome = OutcomeUpstreamError
 	default:
 		x.rec.Outcome = OutcomeOK

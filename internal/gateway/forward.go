@@ -56,7 +56,9 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 	if encoding := x.r.Header["Content-Encoding"]; len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "identity") {
 		return errCompressed
 	}
+	began := time.Now()
 	body, err := readBody(x.r, x.g.cfg.MaxBody, &x.scratch)
+	x.reading = time.Since(began)
 	if err != nil {
 		return err
 	}
@@ -77,6 +79,11 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 	}
 	if err := x.judge(&in, problem, len(body) > 0); err != nil {
 		return err
+	}
+	x.rec.EndUser = in.endUser
+	x.captureRequest(body)
+	if in.stream {
+		body = x.askForUsage(body)
 	}
 	if len(body) > 0 {
 		req.Body = outboundBody(body)

@@ -17,6 +17,8 @@ import (
 	"github.com/gofrs/uuid/v5"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/price"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
@@ -51,6 +53,19 @@ type Config struct {
 	// they are not known. nil: nobody is told. It must not block.
 	Denied func(tokenID, projectID uuid.UUID, code string, client netip.Addr)
 
+	// Events gets the event of every request that passed authentication; nil: nobody does.
+	Events EventLog
+	// Durable has the end of an answer wait until its event is safe.
+	Durable bool
+	// Capture says how much of bodies events hold, and Prepare makes them fit to be
+	// kept, later; nil: they are.
+	Capture Capture
+	Prepare func(*event.Event)
+	// Prices are what calls cost; nil: nobody knows.
+	Prices *price.Table
+	// Observe is told of every request when it is over. It must not block.
+	Observe func(*Record)
+
 	MaxBody        int64    // JSON bodies, in bytes; 0: DefaultMaxBody
 	MaxUpload      int64    // files and audio, in bytes; 0: DefaultMaxUpload
 	ForwardHeaders []string // globs of more client headers for the provider, any case
@@ -58,9 +73,10 @@ type Config struct {
 	Logger         *slog.Logger
 }
 
-// Gateway serves requests. It is immutable and safe for concurrent use.
+// Gateway serves requests. It is safe for concurrent use.
 type Gateway struct {
 	cfg          Config
+	background   background
 	forwardGlobs []string
 	paramNames   map[string][]string // members with a rule besides model, by provider
 	names        map[string][]string // X-LLM-Proxy-Provider values

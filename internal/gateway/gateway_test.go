@@ -3,11 +3,13 @@ package gateway_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 )
@@ -84,15 +86,21 @@ func TestRecord(t *testing.T) {
 	before := time.Now()
 	a := r.do(r.chat(`{"model":"gpt-4o","stream":true}`))
 	rec := a.rec
-	if rec.Started.Before(before) || rec.Duration <= 0 || rec.Upstream > rec.Duration || rec.FirstByte <= 0 || rec.FirstByte > rec.Duration {
+	if rec.Started.Before(before) || rec.Latency <= 0 || rec.Upstream > rec.Latency || rec.FirstByte <= 0 || rec.FirstByte > rec.Latency {
 		t.Errorf("times %+v", rec)
 	}
-	rec.Started, rec.Duration, rec.Upstream, rec.FirstByte = time.Time{}, 0, 0, 0
-	want := gateway.Record{
-		RequestID: rec.RequestID, UpstreamRequestID: "req_7", ProjectID: r.projectID, TokenID: r.tokenID, KeyID: working.KeyID,
-		Provider: "openai", Endpoint: chatPath, Model: "gpt-4o", Status: 200, Outcome: gateway.OutcomeOK, Stream: true, Attempts: 1, BytesIn: 32, BytesOut: 10,
+	rec.Started, rec.Latency, rec.Upstream, rec.FirstByte = time.Time{}, 0, 0, 0
+	if rec.ID.String() != rec.RequestID || rec.Time.IsZero() || rec.Time.Location() != time.UTC || rec.Overhead <= 0 {
+		t.Errorf("%+v", rec)
 	}
-	if rec != want {
+	want := gateway.Record{RequestID: rec.RequestID, ProviderType: "openai", Operation: "chat", Event: event.Event{
+		ID: rec.ID, Time: rec.Time, Overhead: rec.Overhead,
+		UpstreamRequestID: "req_7", ProjectID: r.projectID, TokenID: r.tokenID, KeyID: working.KeyID,
+		Provider: "openai", Method: "POST", Endpoint: chatPath, Model: "gpt-4o", Status: 200, Outcome: gateway.OutcomeOK, Stream: true, Attempts: 1,
+		BytesIn: 32, BytesOut: 10,
+		InputTokens: event.Known(8), OutputTokens: event.Known(0), Estimated: true, UsageSource: event.UsageEstimated, // 32 bytes, and nobody says
+	}}
+	if !reflect.DeepEqual(rec, want) {
 		t.Errorf("got  %+v\nwant %+v", rec, want)
 	}
 }

@@ -9,18 +9,21 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// memberModel and memberStream are the members that the gateway itself reads.
+// The members that the gateway itself reads.
 const (
-	memberModel  = "model"
-	memberStream = "stream"
+	memberModel    = "model"
+	memberStream   = "stream"
+	memberUser     = "user"
+	memberMetadata = "metadata"
 )
 
 // inspection is what the gateway reads of a JSON body: the top-level members
 // it was asked for, exactly once each. The body itself is forwarded as it came.
 type inspection struct {
-	model  member
-	stream bool
-	params []member // in the order of the names asked for
+	model   member
+	stream  bool
+	params  []member // in the order of the names asked for
+	endUser string   // user, or metadata.user_id: for the record alone, so the last one counts
 }
 
 // member is one top-level member.
@@ -104,6 +107,21 @@ func (s *scanner) scan(body []byte, names []string) (in inspection, problem scan
 		case target != nil:
 			if err := target.read(d); err != nil {
 				return in, scanNotJSON
+			}
+			if string(name) == memberUser && target.str {
+				in.endUser = truncate(target.text, maxRecordedUser)
+			}
+		case string(name) == memberUser, string(name) == memberMetadata:
+			wanted := jsontext.Kind('"')
+			if string(name) == memberMetadata {
+				wanted = '{'
+			}
+			value, err := d.ReadValue()
+			if err != nil {
+				return in, scanNotJSON
+			}
+			if user, ok := endUser(value); ok && value.Kind() == wanted {
+				in.endUser = user
 			}
 		default:
 			if err := d.SkipValue(); err != nil {

@@ -3,7 +3,7 @@ package gateway
 import (
 	"time"
 
-	"github.com/gofrs/uuid/v5"
+	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 )
 
 // Outcomes of a request, as logs and events name them.
@@ -15,25 +15,20 @@ const (
 	OutcomeCut             = "cut"              // we ended it: token revoked or expired, project deactivated
 )
 
-// Record is what is known of a request when it is over. It holds no secret.
+// Record is what is known of a request when it is over: the event that is made
+// of it, if the request passed authentication, and a little more. It holds no secret.
 type Record struct {
-	RequestID         string // X-LLM-Proxy-Request-Id, a UUIDv7
-	UpstreamRequestID string // the provider's x-request-id or request-id
-	ProjectID         uuid.UUID
-	TokenID           uuid.UUID
-	KeyID             uuid.UUID // zero: the provider's shared key
-	Provider          string
-	Endpoint          string
-	Model             string // as asked for
-	Status            int
-	Code              string // of our own error, if it was one
-	Outcome           string
-	Stream            bool
-	Attempts          int
-	Started           time.Time
-	Duration          time.Duration
-	Upstream          time.Duration // until the provider's response header
-	FirstByte         time.Duration // from the start to the first body byte; 0: none
-	BytesIn           int64
-	BytesOut          int64
+	event.Event
+	RequestID    string // ID as text, which the client gets as X-LLM-Proxy-Request-Id
+	ProviderType string // the preset
+	Operation    string // as gen_ai.operation.name; "" for what it does not name
+	Started      time.Time
+	Upstream     time.Duration // until the provider's response header
+	FirstByte    time.Duration // from the start to the first byte of the answer's body; 0: none
+}
+
+func newRecord() Record {
+	id, text := newRequestID()
+	now := time.Now()
+	return Record{Event: event.Event{ID: id, Time: now.UTC()}, RequestID: text, Started: now}
 }

@@ -163,7 +163,7 @@ func (r *rig) serve(w http.ResponseWriter, req *http.Request, rec *gateway.Recor
 	if id, err := uuid.FromString(rec.RequestID); err != nil || id.Version() != uuid.V7 {
 		r.t.Errorf("request id %q", rec.RequestID)
 	}
-	if rec.Started.IsZero() || rec.Duration < 0 || rec.Outcome == "" {
+	if rec.Started.IsZero() || rec.Latency < 0 || rec.Outcome == "" {
 		r.t.Errorf("incomplete record %+v", rec)
 	}
 	return aborted

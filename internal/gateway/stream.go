@@ -29,15 +29,19 @@ func (x *exchange) relay(resp *http.Response) *apierr.Error {
 	x.rec.UpstreamRequestID = upstreamRequestID(resp.Header)
 	events := isEventStream(resp.Header)
 	x.rec.Stream = x.rec.Stream || events
+	x.rec.Overhead = max(0, time.Since(x.rec.Started)-x.rec.Upstream-x.reading)
 	if len(resp.Trailer) > 0 {
 		h["Trailer"] = []string{strings.Join(slices.Sorted(maps.Keys(resp.Trailer)), ", ")}
+	}
+	out := outlet{w: x.w}
+	if x.meter.begin(x, resp, &out, events); x.meter.filter != nil {
+		delete(h, "Content-Length") // some of it is taken out
 	}
 	x.wrote = true
 	x.w.WriteHeader(resp.StatusCode)
 
 	// Anything without a length may be a stream, whatever its type says: Gemini
 	// streams JSON arrays.
-	out := outlet{w: x.w}
 	if events || resp.ContentLength < 0 {
 		out.rc = http.NewResponseController(x.w)
 	}
@@ -64,6 +68,16 @@ type outlet struct {
 	rc      *http.ResponseController // nil: the server's buffering is fine
 	tail    [2]byte                  // the last bytes written
 	clients bool                     // an error was the client's side's
+	written int64
+	flushed int64 // of written, when flush was last called
+}
+
+// Write implements [io.Writer].
+func (o *outlet) Write(p []byte) (int, error) {
+	if err := o.write(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func (o *outlet) write(p []byte) error {
@@ -71,6 +85,7 @@ func (o *outlet) write(p []byte) error {
 		o.clients = true
 		return err
 	}
+	o.written += int64(len(p))
 	switch n := len(p); {
 	case n >= 2:
 		o.tail = [2]byte(p[n-2:])
@@ -82,6 +97,7 @@ func (o *outlet) write(p []byte) error {
 
 func (o *outlet) flush() {
 	if o.rc != nil {
+		o.flushed = o.written
 		_ = o.rc.Flush() // not supported: then there is no buffer; a dead client shows at the next write
 	}
 }
@@ -100,17 +116,18 @@ func (x *exchange) copyBody(out *outlet, body io.Reader) error {
 			if x.rec.FirstByte == 0 {
 				x.rec.FirstByte = time.Since(x.rec.Started)
 			}
-			if err := out.write(buf[:n]); err != nil {
+			err := x.pass(out, buf[:n])
+			x.rec.BytesOut = out.written
+			if err != nil {
 				return err
 			}
-			x.rec.BytesOut += int64(n)
 		}
 		switch {
 		case readErr == io.EOF:
-			return nil
+			return x.complete(out)
 		case readErr != nil:
 			return readErr
-		case n > 0:
+		case out.written > out.flushed:
 			out.flush()
 		}
 	}
@@ -128,6 +145,8 @@ func (x *exchange) abort(out *outlet, err error, events bool) {
 		}
 	case cause != nil, out.clients:
 		x.rec.Outcome = OutcomeClientCancelled
+	case errors.As(err, &problem):
+		x.rec.Outcome = OutcomeCut
 	default:
 		x.rec.Outcome = OutcomeUpstreamError
 	}
@@ -137,7 +156,8 @@ func (x *exchange) abort(out *outlet, err error, events bool) {
 	} else {
 		x.g.cfg.Logger.Warn("answer broken off", "request_id", x.rec.RequestID, "provider", x.rec.Provider,
 			"outcome", x.rec.Outcome, "code", problem.Code, "bytes", x.rec.BytesOut, "cause", err)
-		if events {
+		if events && (x.meter.filter == nil || x.meter.filter.Close() == nil) {
+			x.rec.BytesOut = out.written
 			x.sendErrorEvent(out, problem)
 		}
 	}

@@ -50,7 +50,7 @@ func TestBytesPassAsTheyCome(t *testing.T) {
 			return resp, err
 		}
 		p, rec := newPage(), new(gateway.Record)
-		if r.serve(p, r.chat(`{"model":"m","stream":true}`), rec) {
+		if r.serve(p, r.chat(`{"model":"m","stream":true,"stream_options":{"include_usage":true}}`), rec) {
 			rt.Fatal("aborted")
 		}
 		if p.text() != want {
@@ -152,8 +152,8 @@ func TestErrorEventOverHTTP3(t *testing.T) {
 				req = req.WithContext(ctx)
 			}
 			a := r.do(req)
-			if !a.aborted || !strings.Contains(a.Body.String(), apierr.UpstreamError) || leaves != (a.rec.Duration == time.Millisecond) || a.rec.Duration > time.Second {
-				t.Errorf("leaves %t: aborted %t after %v, %q", leaves, a.aborted, a.rec.Duration, a.Body)
+			if !a.aborted || !strings.Contains(a.Body.String(), apierr.UpstreamError) || leaves != (a.rec.Latency == time.Millisecond) || a.rec.Latency > time.Second {
+				t.Errorf("leaves %t: aborted %t after %v, %q", leaves, a.aborted, a.rec.Latency, a.Body)
 			}
 		})
 	}

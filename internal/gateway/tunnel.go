@@ -3,11 +3,13 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usage"
 )
 
 // tunnelKey finds the exchange of an upgrade in its request's context.
@@ -95,11 +97,16 @@ func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Er
 		Header: x.g.outboundHeader(x.r.Header, false),
 	}
 	delete(req.Header, "Accept-Encoding")
+	metered := usage.KindOf(x.method, x.route.Endpoint) == usage.KindRealtime
 	for name, values := range prepared.Header {
 		// The generic proxy spells these as RFC 6455 does, which is not Go's canonical form.
 		switch canonical := http.CanonicalHeaderKey(name); canonical {
-		case "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions":
+		case "Sec-Websocket-Key", "Sec-Websocket-Version":
 			req.Header[canonical] = values
+		case "Sec-Websocket-Extensions":
+			if !metered { // what is compressed cannot be metered
+				req.Header[canonical] = values
+			}
 		}
 	}
 	if protocols := withoutKeyProtocols(x.r.Header["Sec-Websocket-Protocol"]); protocols != "" {
@@ -125,6 +132,10 @@ func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Er
 	copyResponseHeader(header, resp.Header)
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		header["Connection"], header["Upgrade"] = resp.Header["Connection"], resp.Header["Upgrade"]
+		if conn, ok := resp.Body.(io.ReadWriteCloser); ok && metered {
+			x.meter.session, x.meter.kind = newSession(conn), usage.KindRealtime
+			resp.Body = x.meter.session
+		}
 	}
 	resp.Header = header
 	x.rec.Status, x.rec.UpstreamRequestID, x.wrote = resp.StatusCode, upstreamRequestID(resp.Header), true
