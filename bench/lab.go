@@ -26,6 +26,9 @@ type lab struct {
 	info     upstreamInfo
 	stdin    io.Closer // the provider ends with it
 	servers  []*server // in the order of their start
+
+	pg          *postgresServer // nil until first asked for
+	populations []*population
 }
 
 // server is a running Caddy.
@@ -61,6 +64,12 @@ func (l *lab) close() error {
 	}
 	if l.stdin != nil {
 		errs = append(errs, l.stdin.Close(), l.upstream.stop())
+	}
+	for _, p := range l.populations {
+		errs = append(errs, p.close())
+	}
+	if l.pg != nil {
+		errs = append(errs, l.pg.close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.dir))...)
 }

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -25,9 +26,13 @@ type options struct {
 	seconds float64
 	conns   int
 	run     string
+	tokens  int
 	quick   bool
 	role    string
 }
+
+// quickTokens is what -quick makes of -tokens.
+const quickTokens = 20_000
 
 func parseOptions(args []string) (options, error) {
 	var o options
@@ -39,6 +44,7 @@ func parseOptions(args []string) (options, error) {
 	set.IntVar(&o.conns, "conns", 32, "connections of the load generator in throughput windows")
 	set.StringVar(&o.run, "run", "", "comma-separated measurements (default all): "+strings.Join(measurementNames(), ", "))
 	set.BoolVar(&o.quick, "quick", false, "2 rounds of 300 ms: shows that everything works, measures nothing")
+	set.IntVar(&o.tokens, "tokens", 10_000_000, "how many tokens the large databases of lookup and pages hold; needs 1.6 KB of disk each, in $TMPDIR")
 	set.StringVar(&o.role, "role", "", "internal: what this process is")
 	if err := set.Parse(args); err != nil {
 		return o, err
@@ -47,10 +53,13 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
 	if o.quick {
-		o.rounds, o.seconds = 2, 0.3
+		o.rounds, o.seconds, o.tokens = 2, 0.3, min(o.tokens, quickTokens)
 	}
 	if o.rounds < 1 || o.seconds < 0.1 || o.seconds > 600 || o.conns < 1 || o.conns > 1024 {
 		return o, errors.New("expected -rounds of at least 1, -seconds from 0.1 to 600, -conns from 1 to 1024")
+	}
+	if least := 2 * smallPopulation * (o.rounds + 1); o.tokens < least {
+		return o, fmt.Errorf("expected -tokens of at least %d with %d rounds", least, o.rounds)
 	}
 	for _, name := range o.names() {
 		if !slices.Contains(measurementNames(), name) {
@@ -132,10 +141,13 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		}
 		report.sections = append(report.sections, section)
 	}
-	text := report.markdown(o)
-	fmt.Fprint(out, text)
+	fmt.Fprint(out, report.markdown(o, ""))
 	if o.out == "" {
 		return nil
 	}
-	return os.WriteFile(o.out, []byte(text), 0o644)
+	earlier, err := os.ReadFile(o.out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(o.out, []byte(report.markdown(o, string(earlier))), 0o644)
 }

@@ -21,10 +21,15 @@ var measurements = []measurement{
 	{"refused", func(o options) time.Duration { return o.plan(5, o.half()) }, takeRefused},
 	{"latency", func(o options) time.Duration { return o.plan(3, o.latency()) }, takeLatency},
 	{"stream", func(o options) time.Duration { return o.plan(4, o.half()) + o.plan(3, o.latency()) }, takeStream},
+	{"lookup", options.planFilling, takeLookup},
+	{"pages", func(options) time.Duration { return 10 * time.Second }, takePages},
+	{"storm", func(o options) time.Duration { return o.plan(6, o.half()) }, takeStorm},
+	{"sink", func(o options) time.Duration { return o.plan(4, o.half()) }, takeDeadSink},
+	{"events", func(o options) time.Duration { return o.plan(2, 2*time.Second) }, takeEventLog},
 }
 
 func measurementNames() []string {
-	return []string{"miss", "refused", "latency", "stream"}
+	return []string{"miss", "refused", "latency", "stream", "lookup", "pages", "storm", "sink", "events"}
 }
 
 func (o options) throughput() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -39,6 +44,11 @@ func warmUp(window time.Duration) time.Duration {
 
 func (o options) plan(variants int, window time.Duration) time.Duration {
 	return time.Duration(o.rounds*variants) * (window + warmUp(window))
+}
+
+// planFilling is for making the databases with many tokens, besides asking for some.
+func (o options) planFilling() time.Duration {
+	return 20*time.Second + time.Duration(o.tokens)*50*time.Microsecond
 }
 
 // series is what one target gave, round by round.

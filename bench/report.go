@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,29 +35,59 @@ type table struct {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-func (r report) markdown(o options) string {
-	var b strings.Builder
-	b.WriteString("# Benchmarks\n\n")
-	b.WriteString("One core for the proxy, plain HTTP/1.1 towards clients, no access logs; see [README.md](README.md).\n")
-	b.WriteString("Ratios are taken inside each round, between windows that follow one another; median, smallest and largest of the rounds are shown.\n\n")
-	if o.quick {
-		b.WriteString("**Made with -quick: windows this short measure nothing.**\n\n")
+const reportHead = "# Benchmarks\n\n" +
+	"One core for the proxy, plain HTTP/1.1 towards clients, no access logs; see [README.md](README.md).\n" +
+	"Ratios are taken inside each round, between windows that follow one another; median, smallest and largest of the rounds are shown.\n" +
+	"Each section tells how it was made: a run replaces its own sections only.\n"
+
+// markdown is the whole report, with the sections of an earlier one that were
+// not measured again.
+func (r report) markdown(o options, earlier string) string {
+	texts := make(map[string]string)
+	for _, text := range splitSections(earlier) {
+		texts[sectionKey(text)] = text
 	}
-	fmt.Fprintf(&b, "- Command: `%s`\n", strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " "))
-	fmt.Fprintf(&b, "- Date: %s\n", r.begun.UTC().Format("2006-01-02 15:04 MST"))
-	fmt.Fprintf(&b, "- Binary: %s; Caddy %s, %s; sources at %s\n", r.machine.binary, r.machine.caddy, r.machine.golang, r.machine.revision)
-	fmt.Fprintf(&b, "- Machine: %s\n", r.machine)
-	fmt.Fprintf(&b, "- %s\n", r.pins)
-	fmt.Fprintf(&b, "- Rounds: %d; every answer was checked for status and length\n", o.rounds)
 	for _, s := range r.sections {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n", s.title, s.text)
-		for _, t := range s.tables {
-			b.WriteString("\n" + t.markdown())
-		}
-		for _, note := range s.notes {
-			b.WriteString("\n" + note + "\n")
-		}
+		text := r.section(o, s)
+		texts[sectionKey(text)] = text
 	}
+	return reportHead + strings.Join(slices.Sorted(maps.Values(texts)), "")
+}
+
+// splitSections takes a report apart. Every section begins with an empty line
+// and its title.
+func splitSections(text string) []string {
+	parts := strings.Split("\n"+text, "\n\n## ")
+	var sections []string
+	for _, part := range parts[1:] {
+		sections = append(sections, "\n## "+strings.TrimSuffix(part, "\n")+"\n")
+	}
+	return sections
+}
+
+// sectionKey is what a section is known by: the letter before its title, "(a)".
+func sectionKey(text string) string {
+	key, _, _ := strings.Cut(strings.TrimPrefix(text, "\n## "), " ")
+	return key
+}
+
+func (r report) section(o options, s section) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n## %s\n\n%s\n", s.title, s.text)
+	for _, t := range s.tables {
+		b.WriteString("\n" + t.markdown())
+	}
+	for _, note := range s.notes {
+		b.WriteString("\n" + note + "\n")
+	}
+	b.WriteString("\n")
+	if o.quick {
+		b.WriteString("- **Made with -quick: windows this short measure nothing.**\n")
+	}
+	fmt.Fprintf(&b, "- Command: `%s`, %s\n", strings.Join(append([]string{"go run ./bench"}, os.Args[1:]...), " "), r.begun.UTC().Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&b, "- Binary: %s; Caddy %s, %s; sources at %s\n", r.machine.binary, r.machine.caddy, r.machine.golang, r.machine.revision)
+	fmt.Fprintf(&b, "- Machine: %s. %s\n", r.machine, r.pins)
+	fmt.Fprintf(&b, "- Rounds: %d; every answer was checked\n", o.rounds)
 	return b.String()
 }
 

@@ -46,9 +46,9 @@ var (
 		return reverseProxy("https://"+l.info.TLS, "\t\t\ttls_trust_pool file "+l.roots+"\n\t\t\tversions 2\n")
 	}}
 	governedPlain = variant{name: "llm_proxy, HTTP/1.1", ready: "/ready", governed: true, site: governedSite,
-		global: func(l *lab, dir string) string { return governedApp(dir, "http://"+l.info.Plain) }}
+		global: func(l *lab, dir string) string { return governedApp(sqliteIn(dir), "http://"+l.info.Plain) }}
 	governedTLS = variant{name: "llm_proxy, TLS HTTP/2", ready: "/ready", governed: true, site: governedSite,
-		global: func(l *lab, dir string) string { return governedApp(dir, "https://"+l.info.TLS) }}
+		global: func(l *lab, dir string) string { return governedApp(sqliteIn(dir), "https://"+l.info.TLS) }}
 	respondAnswer  = variant{name: "respond 200", site: func(*lab) string { return respond(http.StatusOK, answerBody, answerHeaders) }}
 	respondRefusal = variant{name: "respond 401", site: func(*lab) string { return respond(http.StatusUnauthorized, refusalBody, nil) }}
 )
@@ -66,16 +66,18 @@ func reverseProxy(upstream, transport string) string {
 `, upstream, transport)
 }
 
-func governedApp(dir, upstream string) string {
+func sqliteIn(dir string) string { return "sqlite " + filepath.Join(dir, "llm-proxy.db") }
+
+func governedApp(database, upstream string) string {
 	return fmt.Sprintf(`	llm_proxy {
-		database sqlite %s
+		database %s
 		management_token {env.MANAGEMENT_TOKEN}
 		provider openai {
 			base_url %s/v1
 			max_idle_conns_per_host 1024
 		}
 	}
-`, filepath.Join(dir, "llm-proxy.db"), upstream)
+`, database, upstream)
 }
 
 func governedSite(*lab) string { return "\tllm_proxy_admin\n\tllm_proxy\n" }
