@@ -93,12 +93,14 @@ func (a *App) newAPI() *adminapi.API {
 			}
 			return nil
 		},
+		Redis: a.runtime.redisAnswers(),
 		ClientIP: func(r *http.Request) string {
 			if addr := clientAddr(r); addr.IsValid() {
 				return addr.String()
 			}
 			return ""
 		},
+		Events:  db.adminEvents(),
 		Refused: db.audit.recorder,
 		Logger:  a.logger,
 		Version: version(),

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/adminapi"
+	"github.com/sofatutor/caddy-llm-proxy/internal/price"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 )
@@ -28,6 +29,10 @@ import (
 type App struct {
 	// The database. Default: SQLite in llm_proxy/llm-proxy.db below Caddy's data directory.
 	Database *Database `json:"database,omitempty"`
+
+	// The Redis that nodes share. Default: none; nodes tell each other what changed
+	// by the database alone.
+	Redis *Redis `json:"redis,omitempty"`
 
 	// Keys that seal the secrets in the database: base64 of 32 random bytes each
 	// (`caddy llm-proxy keygen`). The first one seals; further ones, older, still
@@ -48,6 +53,13 @@ type App struct {
 	// Where the audit goes besides the database, and how long it is kept.
 	Audit *Audit `json:"audit,omitempty"`
 
+	// A JSON file with prices that override those of the embedded table, read when
+	// the configuration is loaded; docs/metering.md describes it. Default: none.
+	Prices string `json:"prices,omitempty"`
+
+	// How requests are recorded, and where the records go.
+	Events *Events `json:"events,omitempty"`
+
 	// Everything below is resolved by Provision; nothing of it can be encoded.
 	logger          *slog.Logger
 	managementToken secret.Value
@@ -57,7 +69,10 @@ type App struct {
 	api             atomic.Pointer[adminapi.API]
 	started         chan struct{} // closed when Start has run
 	audit           auditConfig
+	prices          *price.Table
 	detachAudit     func() // nil before Start
+	events          eventsConfig
+	detachSinks     func() // nil before Start
 }
 
 // CaddyModule returns the Caddy module information.
@@ -71,11 +86,20 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Slogger()
 	a.started = make(chan struct{})
 	a.providers = make(map[string]*provider.Provider)
+	if err := registerMetrics(ctx); err != nil {
+		return err
+	}
 	cfg, err := a.databaseConfig()
 	if err != nil {
 		return err
 	}
 	if a.audit, err = a.auditConfig(); err != nil {
+		return err
+	}
+	if a.prices, err = a.priceTable(); err != nil {
+		return err
+	}
+	if a.events, err = a.eventsConfig(ctx); err != nil {
 		return err
 	}
 	if a.managementToken, err = a.resolveManagementToken(); err != nil {
@@ -91,8 +115,14 @@ func (a *App) Provision(ctx caddy.Context) error {
 		}
 		a.providers[name] = p
 	}
-	a.runtime, err = newRuntime(cfg, a.logger)
-	return err
+	redis, err := a.redisSettings()
+	if err != nil {
+		return err
+	}
+	if a.runtime, err = newRuntime(cfg, a.logger); err != nil || redis == nil {
+		return err
+	}
+	return a.runtime.useRedis(redis, a.logger)
 }
 
 func (a *App) resolveManagementToken() (secret.Value, error) {
@@ -133,6 +163,7 @@ func (a *App) configured() []*provider.Provider {
 // instead, so that the running configuration stays.
 func (a *App) Start() error {
 	defer close(a.started)
+	a.runtime.startRedis()
 	db := a.runtime.db
 	if err := db.start(); err != nil {
 		return fmt.Errorf("llm_proxy > database: %w", err)
@@ -152,18 +183,32 @@ func (a *App) Start() error {
 		return err
 	}
 	a.detachAudit = detach
+	if a.detachSinks, err = db.sinks.attach(a.events); err != nil {
+		return err
+	}
+	db.eventRetention.Store(int64(a.events.retention))
 	db.keepAudit()
 	a.api.Store(a.newAPI())
 	return nil
 }
 
-// Stop does nothing: background work belongs to shared resources, which may
-// serve the next configuration as well.
-func (a *App) Stop() error { return nil }
+// Stop ends the deliveries to this configuration's sinks, which are cleaned up next.
+// Other background work belongs to shared resources, which may serve the next
+// configuration as well.
+func (a *App) Stop() error {
+	if a.detachSinks != nil {
+		a.detachSinks()
+	}
+	return nil
+}
 
 // Cleanup lets go of the shared resources. Requests that are still running
 // keep them open until they are done.
 func (a *App) Cleanup() error {
+	if a.detachSinks != nil {
+		a.detachSinks() // Stop is not called after a Start that failed
+		a.detachSinks = nil
+	}
 	if a.detachAudit != nil {
 		a.detachAudit()
 		a.detachAudit = nil

@@ -35,9 +35,16 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			max_conns <number>
 //			statement_timeout <duration>
 //		}
+//		redis <url> | {
+//			url <urls...>
+//			cluster
+//			sentinel <master name>
+//		}
 //		encryption_key <key> [<older keys...>]
 //		management_token <secret>
 //		audit { … }
+//		prices <file>
+//		events { … }
 //		provider <name> {
 //			type <preset>
 //			base_url <url>
@@ -70,16 +77,24 @@ func (a *App) unmarshal(d *caddyfile.Dispenser) error {
 		switch option {
 		case "database":
 			a.Database, err = parseDatabase(d)
+		case "redis":
+			a.Redis, err = parseRedis(d)
 		case "encryption_key":
 			a.EncryptionKeys, err = parseEncryptionKeys(d)
 		case "management_token":
 			a.ManagementToken, err = oneArg(d)
 		case "audit":
 			a.Audit, err = parseAudit(d)
+		case "prices":
+			if a.Prices, err = oneArg(d); err == nil {
+				err = noBlock(d)
+			}
+		case "events":
+			a.Events, err = parseEvents(d)
 		case "provider":
 			err = a.parseProvider(d)
 		default:
-			err = unknownOption(d, "database, encryption_key, management_token, provider, audit")
+			err = unknownOption(d, "database, redis, encryption_key, management_token, provider, audit, prices, events")
 		}
 		if err != nil {
 			return err

@@ -177,6 +177,7 @@ func (d *database) chores() []housekeeping.Job {
 	return []housekeeping.Job{
 		{Name: "expired and revoked tokens", Age: deadTokenGrace, Delete: store.DeleteDeadTokens},
 		{Name: "audit", Age: d.audit.current().retention, Delete: store.DeleteOldAudit},
+		{Name: "events", Age: time.Duration(d.eventRetention.Load()), Batch: eventChore, Delete: store.DeleteOldEvents},
 	}
 }
 

@@ -49,6 +49,7 @@ func (c *loadedConfig) patient() cli.Patient {
 	if len(c.app.EncryptionKeys) > 0 {
 		p.Key.Given = "encryption_key"
 	}
+	p.Redis, p.RedisErr = c.app.redisSettings()
 	c.examineToken(&p.Token)
 	p.Providers = c.endpoints()
 	return p

@@ -27,25 +27,34 @@ type encryptRun func(context.Context, cli.Output, cli.Encryption) error
 // configured keys.
 func encryptLeaf(use, short string, run encryptRun) *cobra.Command {
 	return leaf(use, short, 0, 0, func(i *invocation) error {
-		c, err := i.config()
+		e, err := i.encryption()
 		if err != nil {
 			return err
 		}
-		app, err := c.sealing()
-		if err != nil {
-			return err
-		}
-		cfg, err := app.databaseConfig()
-		if err != nil {
-			return err
-		}
-		return run(i.cmd.Context(), i.out, cli.Encryption{
-			Database: cli.Database{Driver: cfg.driver, DSN: cfg.dsn},
-			Keyring: func() (*secret.Keyring, error) {
-				return (&database{cfg: cfg, logger: slog.New(slog.DiscardHandler)}).keyring()
-			},
-		})
+		return run(i.cmd.Context(), i.out, e)
 	})
+}
+
+// encryption is the configured database with the configured keys.
+func (i *invocation) encryption() (cli.Encryption, error) {
+	c, err := i.config()
+	if err != nil {
+		return cli.Encryption{}, err
+	}
+	app, err := c.sealing()
+	if err != nil {
+		return cli.Encryption{}, err
+	}
+	cfg, err := app.databaseConfig()
+	if err != nil {
+		return cli.Encryption{}, err
+	}
+	return cli.Encryption{
+		Database: cli.Database{Driver: cfg.driver, DSN: cfg.dsn},
+		Keyring: func() (*secret.Keyring, error) {
+			return (&database{cfg: cfg, logger: slog.New(slog.DiscardHandler)}).keyring()
+		},
+	}, nil
 }
 
 // sealing is the app, or what the storage option has in its place when there is

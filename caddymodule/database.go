@@ -12,6 +12,7 @@ import (
 	"github.com/gofrs/uuid/v5"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
@@ -42,10 +43,16 @@ type database struct {
 	authority *token.Authority
 	inflight  *gateway.Inflight
 	audit     *auditTrail
+	sinks     *sinks
 	store     atomic.Pointer[storage.DB]
-	gaveUp    sync.Once    // closes away
-	lease     *lease.Lease // doomed when no configuration uses the database any more
-	holders   holders      // who brought which encryption keys
+	events    atomic.Pointer[event.Log]
+
+	eventRetention atomic.Int64 // time.Duration; the newest configuration's
+	gaveUp         sync.Once    // closes away
+	lease          *lease.Lease // doomed when no configuration uses the database any more
+	holders        holders      // who brought which encryption keys
+
+	announcers announcers // tell other nodes what changed, besides the database
 
 	ready chan struct{} // closed when the database is open
 	away  chan struct{} // closed when Start has found it out of reach or unusable
@@ -72,8 +79,10 @@ func newDatabase(cfg databaseConfig, logger *slog.Logger) *database {
 	d := &database{cfg: cfg, logger: logger, inflight: gateway.NewInflight(), ready: make(chan struct{}), away: make(chan struct{})}
 	d.authority = token.NewAuthority(d, token.Options{OutageGrace: cfg.outageGrace, ClockOffset: d.clockOffset, Logger: logger})
 	d.audit = newAuditTrail(d)
+	d.sinks = newSinks(d)
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	d.lease = lease.New(d.close)
+	counted.Add(d)
 	return d
 }
 
@@ -94,7 +103,10 @@ func (d *database) close() {
 	d.work.Wait()
 	d.authority.Close()
 	d.inflight.Close()
+	d.sinks.close()
 	d.audit.close()
+	d.stopEvents()
+	counted.Remove(d)
 	if store := d.store.Load(); store != nil {
 		if err := store.Close(); err != nil {
 			d.logger.Error("closing the database", "error", err)
@@ -213,10 +225,8 @@ func (d *database) connect() error {
 		if err != nil {
 			return err
 		}
-		store.OnChange(func(c token.Change) {
-			d.authority.Changed(c) // first: whoever is listed after this asks again
-			d.inflight.Changed(c)
-		})
+		store.OnChange(d.changed)
+		store.OnCommit(d.announcers.announce)
 		store.OnGap(d.missed)
 		store.OnAudit(d.audit.heard)
 		d.store.Store(store)
@@ -224,6 +234,9 @@ func (d *database) connect() error {
 	ctx, cancel := context.WithTimeout(d.ctx, openTimeout)
 	defer cancel()
 	if err := store.Open(ctx); err != nil {
+		return err
+	}
+	if err := d.startEvents(store); err != nil {
 		return err
 	}
 	d.state = databaseOpen

@@ -25,6 +25,9 @@ import (
 // `{llm.token.id}` | the token's id, which is not secret
 // `{llm.provider}` | the provider that served the request
 // `{llm.model}` | the model that the request asked for
+// `{llm.tokens.input}` | the tokens of the prompt, cached ones included; empty if not known
+// `{llm.tokens.output}` | the tokens of the answer, reasoning included; empty if not known
+// `{llm.cost_usd}` | what the request cost; empty if not known
 // `{llm.outcome}` | ok, refused, client_cancelled, upstream_error or cut
 // `{http.auth.user.id}` | the token's id
 type Handler struct {
@@ -97,7 +100,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		Ready: app.runtime.db.gate, ClientIP: clientAddr, Tunnel: tunnel, Denied: app.runtime.db.audit.recorder.Denied,
 		MaxBody: h.MaxBody, MaxUpload: h.MaxUpload, ForwardHeaders: h.ForwardHeaders,
 		HideHeaders: h.ExposeHeaders != nil && !*h.ExposeHeaders,
-		Logger:      ctx.Slogger(),
+		Events:      app.runtime.db, Durable: app.events.beforeResponse, Capture: app.events.capture(), Prepare: app.events.prepare(),
+		Prices: app.prices, Observe: observer(app.prices),
+		Logger: ctx.Slogger(),
 	})
 	return err
 }
@@ -128,6 +133,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	rec := new(gateway.Record)
 	observe(r, rec)
+	r, end := traced(r, rec)
+	defer end()
 	release, ok := h.runtime.acquire()
 	if !ok {
 		// The last moment of an old configuration: a retry reaches the new one.

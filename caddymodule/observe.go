@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 )
 
@@ -40,16 +42,31 @@ func (r *logRecord) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	addString(enc, "provider", r.Provider)
 	addString(enc, "endpoint", r.Endpoint)
 	addString(enc, "model", r.Model)
+	addString(enc, "response_model", r.ResponseModel)
 	enc.AddString("outcome", r.Outcome)
 	addString(enc, "code", r.Code)
 	enc.AddBool("stream", r.Stream)
 	enc.AddInt("attempts", r.Attempts)
-	enc.AddDuration("duration", r.Duration)
+	enc.AddDuration("duration", r.Latency)
 	enc.AddDuration("upstream", r.Upstream)
 	enc.AddDuration("first_byte", r.FirstByte)
 	enc.AddInt64("bytes_in", r.BytesIn)
 	enc.AddInt64("bytes_out", r.BytesOut)
+	addCount(enc, "input_tokens", r.InputTokens)
+	addCount(enc, "cached_tokens", r.CachedTokens)
+	addCount(enc, "output_tokens", r.OutputTokens)
+	addCount(enc, "reasoning_tokens", r.ReasoningTokens)
+	if r.Estimated {
+		enc.AddBool("estimated", true)
+	}
+	addString(enc, "cost_usd", usdText(r.CostNanoUSD))
 	return nil
+}
+
+func addCount(enc zapcore.ObjectEncoder, key string, c event.Count) {
+	if c.Known {
+		enc.AddInt64(key, c.N)
+	}
 }
 
 func addString(enc zapcore.ObjectEncoder, key, value string) {
@@ -86,10 +103,32 @@ func (p *placeholders) value(key string) (any, bool) {
 		return p.Provider, true
 	case "llm.model":
 		return p.Model, true
+	case "llm.tokens.input":
+		return countText(p.InputTokens), true
+	case "llm.tokens.output":
+		return countText(p.OutputTokens), true
+	case "llm.cost_usd":
+		return usdText(p.CostNanoUSD), true
 	case "llm.outcome":
 		return p.Outcome, true
 	}
 	return nil, false
+}
+
+// countText leaves an unknown count empty, which is not zero.
+func countText(c event.Count) string {
+	if !c.Known {
+		return ""
+	}
+	return strconv.FormatInt(c.N, 10)
+}
+
+// usdText writes nanodollars as a decimal without superfluous zeros.
+func usdText(c event.Count) string {
+	if !c.Known {
+		return ""
+	}
+	return event.USD(c.N)
 }
 
 func idText(id uuid.UUID) string {

@@ -13,6 +13,10 @@ func init() {
 	caddy.RegisterModule(new(Handler))
 	caddy.RegisterModule(new(Admin))
 	caddy.RegisterModule(new(CertStorage))
+	caddy.RegisterModule(new(FileSink))
+	caddy.RegisterModule(new(WebhookSink))
+	caddy.RegisterModule(new(OTLPSink))
+	caddy.RegisterModule(new(RedisStreamSink))
 
 	httpcaddyfile.RegisterGlobalOption("llm_proxy", parseGlobalOption)
 	httpcaddyfile.RegisterHandlerDirective("llm_proxy", parseHandler)

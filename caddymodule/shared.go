@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -23,6 +24,9 @@ type runtime struct {
 	cfg   databaseConfig
 	db    *database
 	lease *lease.Lease
+
+	redis     *redisPool // nil: none is configured
+	announcer *announcer // through redis
 
 	mu         sync.Mutex
 	keys       []string // to give back, once each
@@ -90,9 +94,10 @@ func (r *runtime) release() {
 	r.lease.Doom()
 }
 
-// close gives every resource back, when the last request is done.
+// close gives every resource back, when the last request is done: first what
+// uses others.
 func (r *runtime) close() {
-	for _, key := range r.keys {
+	for _, key := range slices.Backward(r.keys) {
 		_, _ = shared.Delete(key) // what Destruct reports, it has logged
 	}
 }

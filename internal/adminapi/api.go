@@ -1,5 +1,6 @@
 // Package adminapi is the management API: projects, their provider keys and
-// tokens under /manage, and the health endpoints. It is a plain [http.Handler];
+// tokens, what they used, and the events of their requests under /manage, and the
+// health endpoints. It is a plain [http.Handler];
 // every change and its audit record commit in one transaction.
 package adminapi
 
@@ -24,7 +25,9 @@ type Config struct {
 	ManagementToken secret.Value               // empty: every call under /manage is refused with 401
 	Providers       func() []ProviderInfo      // configured providers and presets; keys are accepted for these only
 	Ready           func() error               // nil when requests can be served; its error is logged, never answered
+	Redis           func() bool                // whether Redis answers; nil: none is configured
 	ClientIP        func(*http.Request) string // the client's address by the host's trusted-proxy rules; nil: the peer's
+	Events          Events                     // the event log and its sinks; nil: there are none
 	Refused         *audit.Recorder            // records refusals and failed logins; nil: nobody does
 	Logger          *slog.Logger               // nil: discard
 	Version         string                     // shown by /health
@@ -48,7 +51,9 @@ type API struct {
 	store     *storage.DB
 	providers func() []ProviderInfo
 	ready     func() error
+	redis     func() bool // nil: none
 	clientIP  func(*http.Request) string
+	events    Events
 	refused   *audit.Recorder
 	log       *slog.Logger
 	version   string
@@ -67,7 +72,9 @@ func New(cfg Config) *API {
 		store:     cfg.Store,
 		providers: cfg.Providers,
 		ready:     cfg.Ready,
+		redis:     cfg.Redis,
 		clientIP:  cfg.ClientIP,
+		events:    cfg.Events,
 		refused:   cfg.Refused,
 		log:       cfg.Logger,
 		version:   cfg.Version,
@@ -81,6 +88,9 @@ func New(cfg Config) *API {
 	}
 	if a.clientIP == nil {
 		a.clientIP = peerIP
+	}
+	if a.events == nil {
+		a.events = noEvents{}
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)

@@ -171,6 +171,8 @@ func (a *API) auditRefusal(c *call, code string) {
 		e.TargetType, e.TargetID, e.ProjectID = audit.TargetProviderKey, c.ids[1], c.ids[0]
 	case strings.HasPrefix(c.pattern, "/manage/projects"):
 		e.TargetType, e.TargetID, e.ProjectID = audit.TargetProject, c.ids[0], c.ids[0]
+	case strings.HasPrefix(c.pattern, "/manage/events"):
+		e.TargetType = audit.TargetSink
 	default:
 		e.TargetType, e.TargetID = audit.TargetToken, c.ids[0]
 	}

@@ -58,7 +58,9 @@ func (c *call) write(ans answer, text jsontext.Value) {
 		h[name] = values
 	}
 	if text != nil {
-		h.Set("Content-Type", "application/json")
+		if ans.header.Get("Content-Type") == "" {
+			h.Set("Content-Type", "application/json")
+		}
 		h.Set("Content-Length", strconv.Itoa(len(text)))
 	}
 	c.w.WriteHeader(ans.status)

@@ -132,6 +132,9 @@ func kindName(t reflect.Type) string {
 	case reflect.Int, reflect.Int64:
 		return "a whole number, without fraction or exponent"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Int64 {
+			return "an array of whole numbers"
+		}
 		return "an array of strings"
 	case reflect.Map:
 		return "an object whose values are strings"

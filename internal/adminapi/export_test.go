@@ -32,3 +32,24 @@ func Matched(pattern, path string) bool {
 	_, ok := matchPattern(pattern, path)
 	return ok
 }
+
+// SetMaxUsageRows sets how many rows an answer has at most.
+func SetMaxUsageRows(n int) (restore func()) {
+	before := maxUsageRows
+	maxUsageRows = n
+	return func() { maxUsageRows = before }
+}
+
+// SetMaxScanned sets how many events a call looks through.
+func SetMaxScanned(n int) (restore func()) {
+	before := maxScanned
+	maxScanned = n
+	return func() { maxScanned = before }
+}
+
+// For fuzzing.
+var (
+	ParseMoment = parseMoment
+	WantsCSV    = wantsCSV
+	Harmless    = harmless
+)

@@ -20,6 +20,7 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/adminapi"
 	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
 
@@ -29,17 +30,18 @@ const (
 	clientIP        = "192.0.2.7"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testdb.Main(m)) }
 
 // harness is an API on a database of its own. Every answer that passes through
 // it is held against the served description.
 type harness struct {
-	t    *testing.T
-	api  *adminapi.API
-	db   *storage.DB
-	file string
-	log  *buffer
-	doc  *document
+	t      *testing.T
+	api    *adminapi.API
+	db     *storage.DB
+	file   string
+	log    *buffer
+	doc    *document
+	events *eventsRig
 
 	mu   sync.Mutex
 	seen map[string]bool // "GET /manage/tokens 200"
@@ -48,13 +50,30 @@ type harness struct {
 
 func newHarness(t *testing.T, change ...func(*adminapi.Config)) *harness {
 	t.Helper()
+	return newHarnessOn(t, "sqlite", filepath.Join(t.TempDir(), "test.db"), change...)
+}
+
+// onBoth runs a test on a harness with each kind of database.
+func onBoth(t *testing.T, test func(t *testing.T, newHarness func(...func(*adminapi.Config)) *harness)) {
+	t.Run("sqlite", func(t *testing.T) {
+		test(t, func(change ...func(*adminapi.Config)) *harness { return newHarness(t, change...) })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		test(t, func(change ...func(*adminapi.Config)) *harness {
+			return newHarnessOn(t, "postgres", testdb.Postgres(t), change...)
+		})
+	})
+}
+
+func newHarnessOn(t *testing.T, driver, dsn string, change ...func(*adminapi.Config)) *harness {
+	t.Helper()
 	ring, err := secret.NewKeyring(bytes.Repeat([]byte{7}, secret.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &harness{t: t, file: filepath.Join(t.TempDir(), "test.db"), log: &buffer{}, doc: loadDocument(t), seen: map[string]bool{}}
+	h := &harness{t: t, file: dsn, log: &buffer{}, doc: loadDocument(t), seen: map[string]bool{}}
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if h.db, err = storage.New(storage.Config{Driver: "sqlite", DSN: h.file, Keyring: ring, Logger: logger}); err != nil {
+	if h.db, err = storage.New(storage.Config{Driver: driver, DSN: dsn, Keyring: ring, Logger: logger}); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.db.Open(t.Context()); err != nil {
@@ -65,8 +84,10 @@ func newHarness(t *testing.T, change ...func(*adminapi.Config)) *harness {
 			t.Error(err)
 		}
 	})
+	h.events = &eventsRig{db: h.db}
 	cfg := adminapi.Config{
 		Store:           h.db,
+		Events:          h.events,
 		ManagementToken: secret.NewValue(managementToken),
 		Providers: func() []adminapi.ProviderInfo {
 			return []adminapi.ProviderInfo{
@@ -91,6 +112,10 @@ type response struct {
 	status int
 	header http.Header
 	body   []byte
+}
+
+func (res response) isCSV() bool {
+	return strings.HasPrefix(res.header.Get("Content-Type"), "text/csv;")
 }
 
 // call makes an authorised call. options change the request.
@@ -128,7 +153,7 @@ func (h *harness) inspect(r *http.Request, body string, res response) {
 	if (res.status == http.StatusNoContent) != (len(res.body) == 0) && r.Method != http.MethodHead {
 		h.t.Errorf("%s: %d with a body of %d bytes", where, res.status, len(res.body))
 	}
-	if len(res.body) > 0 && res.header.Get("Content-Type") != "application/json" {
+	if len(res.body) > 0 && res.header.Get("Content-Type") != "application/json" && !res.isCSV() {
 		h.t.Errorf("%s: Content-Type %q", where, res.header.Get("Content-Type"))
 	}
 	op := h.doc.check(h.t, r, body, res)

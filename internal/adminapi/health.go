@@ -50,12 +50,20 @@ func (a *API) readiness(c *call) (answer, error) {
 			a.log.LogAttrs(c.r.Context(), slog.LevelInfo, "ready again")
 		}
 	}
+	checks := map[string]string{"database": "ok"}
+	if a.redis != nil {
+		checks["redis"] = "ok"
+		if !a.redis() { // requests are served without it
+			checks["redis"] = "degraded"
+		}
+	}
 	if err != nil {
+		checks["database"] = "unavailable"
 		return answer{
 			status: http.StatusServiceUnavailable,
 			header: http.Header{"Retry-After": {retryAfter}},
-			body:   readyView{Status: "unavailable", Checks: map[string]string{"database": "unavailable"}},
+			body:   readyView{Status: "unavailable", Checks: checks},
 		}, nil
 	}
-	return ok(readyView{Status: "ready", Checks: map[string]string{"database": "ok"}})
+	return ok(readyView{Status: "ready", Checks: checks})
 }

@@ -66,6 +66,27 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
+// TestRedisDegraded: without Redis requests are served, so it is no reason to
+// take a node out.
+func TestRedisDegraded(t *testing.T) {
+	var answers atomic.Bool
+	h := newHarness(t, func(cfg *adminapi.Config) { cfg.Redis = answers.Load })
+	for _, want := range []string{"ok", "degraded"} {
+		answers.Store(want == "ok")
+		res := h.call("GET", "/ready", "")
+		if res.status != http.StatusOK || string(res.body) != `{"status":"ready","checks":{"database":"ok","redis":"`+want+`"}}` {
+			t.Errorf("%d %s", res.status, res.body)
+		}
+	}
+	if err := h.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	res := h.call("GET", "/ready", "")
+	if res.status != http.StatusServiceUnavailable || string(res.body) != `{"status":"unavailable","checks":{"database":"unavailable","redis":"degraded"}}` {
+		t.Errorf("%d %s", res.status, res.body)
+	}
+}
+
 func TestDatabaseGone(t *testing.T) {
 	h := newHarness(t)
 	if err := h.db.Close(); err != nil {

@@ -79,7 +79,11 @@ func (d *document) check(t *testing.T, r *http.Request, body string, res respons
 			}
 			return name
 		}
-		if schema := d.schemaOf(answer); schema != nil {
+		if content, _ := answer["content"].(object); res.isCSV() {
+			if content["text/csv"] == nil {
+				t.Errorf("%s: the description knows no CSV", name)
+			}
+		} else if schema := d.schemaOf(answer); schema != nil {
 			d.validate(t, name, schema, res.body)
 		} else if len(res.body) > 0 {
 			t.Errorf("%s: the description knows no body", name)

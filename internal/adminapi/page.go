@@ -56,14 +56,9 @@ type page struct {
 	count bool
 }
 
-func (c *call) page() (page, error) {
-	p := page{limit: defaultLimit}
-	if text, given := c.query["limit"]; given {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit || strconv.Itoa(n) != text {
-			return p, invalid("limit", "expected a whole number from 1 to %d", maxLimit)
-		}
-		p.limit = n
+func (c *call) page() (p page, err error) {
+	if p.limit, err = c.limit(); err != nil {
+		return p, err
 	}
 	if text, given := c.query["cursor"]; given {
 		cursor, ok := parseCursor(text)
@@ -76,6 +71,26 @@ func (c *call) page() (page, error) {
 	p.count = count != nil && *count
 	return p, err
 }
+
+func (c *call) limit() (int, error) {
+	n, err := c.number("limit", defaultLimit, maxLimit)
+	return int(n), err
+}
+
+// position reads a place in the event log or among dead letters; zero is the start.
+func (c *call) position(name string) (int64, error) {
+	text, given := c.query[name]
+	if !given {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || positionText(n) != text {
+		return 0, invalid(name, "take it from the Link header of the answer before")
+	}
+	return n, nil
+}
+
+func positionText(n int64) string { return strconv.FormatInt(n, 10) }
 
 // flag reads a parameter that is true or false; nil when it is absent.
 func (c *call) flag(name string) (*bool, error) {
@@ -95,9 +110,7 @@ func listed[T any](c *call, p page, total func() (int64, error), rows []T, curso
 	h := http.Header{}
 	if len(rows) > p.limit {
 		rows = rows[:p.limit]
-		next := c.r.URL.Query()
-		next.Set("cursor", formatCursor(cursorOf(&rows[p.limit-1])))
-		h.Set("Link", "<"+c.r.URL.Path+"?"+next.Encode()+`>; rel="next"`)
+		h.Set("Link", c.next("cursor", formatCursor(cursorOf(&rows[p.limit-1]))))
 	}
 	if p.count {
 		n, err := total()
@@ -107,6 +120,26 @@ func listed[T any](c *call, p page, total func() (int64, error), rows []T, curso
 		h.Set("X-Total-Count", strconv.FormatInt(n, 10))
 	}
 	return answer{status: http.StatusOK, header: h, body: rows}, nil
+}
+
+// next is the Link header that leads to the same list, from another place on.
+func (c *call) next(parameter, place string) string {
+	query := c.r.URL.Query()
+	query.Set(parameter, place)
+	return "<" + c.r.URL.Path + "?" + query.Encode() + `>; rel="next"`
+}
+
+// listing makes the answer to a list whose next page begins at cursor; "": this is
+// the last one.
+func (c *call) listing(rows any, cursor string) (answer, error) {
+	if cursor == "" {
+		return ok(rows)
+	}
+	return c.linked(rows, "cursor", cursor)
+}
+
+func (c *call) linked(rows any, parameter, place string) (answer, error) {
+	return answer{status: http.StatusOK, header: http.Header{"Link": {c.next(parameter, place)}}, body: rows}, nil
 }
 
 // A cursor is the creation time, in microseconds as it is stored, and the id of

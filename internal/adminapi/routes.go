@@ -39,6 +39,9 @@ var (
 		"action", "actor", "client_ip", "end_time", "method", "outcome", "page", "page_size", "path", "project_id",
 		"request_id", "search", "start_time", "target_id", "token_id",
 	}
+	usageQuery    = []string{"from", "to", "group_by", "project_id", "token_id", "provider", "model", "end_user"}
+	requestsQuery = []string{"project_id", "token_id", "provider", "model", "status", "outcome", "from", "to", "limit", "cursor", "follow"}
+	deadQuery     = []string{"sink", "limit", "cursor"}
 )
 
 func (a *API) table() []route {
@@ -60,6 +63,13 @@ func (a *API) table() []route {
 		{http.MethodPost, "/manage/tokens/{id}/rotate", usesStore, nil, audit.TokenRotate, a.rotateToken},
 		{http.MethodGet, "/manage/audit", usesStore, auditQuery, "", a.listAudit},
 		{http.MethodGet, "/manage/audit/{id}", usesStore, nil, "", a.getAudit},
+		{http.MethodGet, "/manage/usage", usesStore, usageQuery, "", a.usage},
+		{http.MethodGet, "/manage/requests", usesStore, requestsQuery, "", a.listRequests},
+		{http.MethodGet, "/manage/requests/{id}", usesStore, nil, "", a.getRequest},
+		{http.MethodGet, "/manage/events/lag", managed, nil, "", a.eventLag},
+		{http.MethodPost, "/manage/events/replay", usesStore, nil, audit.EventsReplay, a.replayEvents},
+		{http.MethodGet, "/manage/events/dead", usesStore, deadQuery, "", a.listDead},
+		{http.MethodPost, "/manage/events/dead", usesStore, nil, audit.EventsRequeue, a.requeueDead},
 		{http.MethodGet, "/manage/providers", managed, nil, "", a.listProviders},
 		{http.MethodGet, "/manage/openapi.json", managed, nil, "", serveDescription},
 		{http.MethodGet, "/health", public, nil, "", a.health},

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -40,6 +41,17 @@ func tour(h *harness) (tokens []string) {
 	must[object](h, 204, "DELETE", k, "")
 	events := must[object](h, 200, "GET", "/manage/audit?outcome=success&page_size=1", "")["events"].([]any)
 	must[object](h, 200, "GET", "/manage/audit/"+id(events[0].(object)), "")
+	h.deliver("archive")
+	e := eventOf(time.Now(), "poison")
+	h.record(e)
+	h.rejected("archive", 1)
+	must[object](h, 200, "GET", "/manage/usage?group_by=project,token,provider,model,end_user,hour", "")
+	must[[]object](h, 200, "GET", "/manage/requests", "")
+	must[object](h, 200, "GET", "/manage/requests/"+e.ID.String(), "")
+	must[object](h, 200, "GET", "/manage/events/lag", "")
+	must[[]object](h, 200, "GET", "/manage/events/dead", "")
+	must[object](h, 200, "POST", "/manage/events/dead", `{"sink":"archive","all":true}`)
+	must[object](h, 200, "POST", "/manage/events/replay", `{"sink":"archive","from":"2020-01-01"}`)
 	must[[]object](h, 200, "GET", "/manage/providers", "")
 	must[object](h, 200, "GET", "/manage/openapi.json", "")
 	for _, path := range []string{"/health", "/live", "/ready"} {
@@ -135,7 +147,9 @@ func TestErrors(t *testing.T) {
 		{"not_found", "nothing at this path", "GET", "/manage/%70rojects", ""},
 		{"not_found", "nothing at this path", "GET", "/manage//projects", ""},
 		{"not_found", "nothing at this path", "GET", "/manage/x/../projects", ""},
-		{"not_found", "nothing at this path", "GET", "/manage/usage", ""},
+		{"not_found", "nothing at this path", "GET", "/manage/usage/", ""},
+		{"not_found", "nothing at this path", "GET", "/manage/requests/1", ""},
+		{"not_found", "request", "GET", "/manage/requests/" + none, ""},
 		{"not_found", "project", "GET", "/manage/projects/" + none, ""},
 		{"not_found", "project", "PATCH", "/manage/projects/" + none, `{}`},
 		{"not_found", "project", "GET", "/manage/projects/" + none + "/keys", ""},

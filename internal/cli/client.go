@@ -58,9 +58,34 @@ func (c *Client) InClear() bool { return c.conn.inClear() }
 // Do makes one call. The answer is the body as it came, with its headers; a
 // refusal is an [*APIError].
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, body any) (json.RawMessage, http.Header, error) {
+	data, res, err := c.call(ctx, "", method, path, query, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(data) > 0 && !json.Valid(data) {
+		return nil, nil, c.notOurs(res)
+	}
+	return data, res.Header, nil
+}
+
+// CSV gets an answer as CSV.
+func (c *Client) CSV(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	const wanted = "text/csv"
+	data, res, err := c.call(ctx, wanted, http.MethodGet, path, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(res.Header.Get("Content-Type"), wanted) {
+		return nil, c.notOurs(res)
+	}
+	return data, nil
+}
+
+// call makes one call and reads the answer, which is no refusal.
+func (c *Client) call(ctx context.Context, accept, method, path string, query url.Values, body any) ([]byte, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	res, err := c.conn.send(ctx, method, path, query, body)
+	res, err := c.conn.sendFor(ctx, accept, method, path, query, body)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,10 +100,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	if res.StatusCode >= 300 {
 		return nil, nil, c.refusal(res, data)
 	}
-	if len(data) > 0 && !json.Valid(data) {
-		return nil, nil, c.notOurs(res)
-	}
-	return data, res.Header, nil
+	return data, res, nil
 }
 
 func (c *Client) refusal(res *http.Response, data []byte) error {
@@ -132,7 +154,9 @@ func (c *Client) list(ctx context.Context, path string, query url.Values, limit 
 
 // nextCursor takes the cursor from a Link header (RFC 8288). The rest of the
 // address is not used: the next page is where this one was.
-func nextCursor(h http.Header) string {
+func nextCursor(h http.Header) string { return linked(h, "cursor") }
+
+func linked(h http.Header, parameter string) string {
 	for _, value := range h.Values("Link") {
 		for link := range strings.SplitSeq(value, ",") {
 			target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
@@ -140,7 +164,7 @@ func nextCursor(h http.Header) string {
 				continue
 			}
 			if u, err := url.Parse(strings.TrimPrefix(target, "<")); err == nil {
-				return u.Query().Get("cursor")
+				return u.Query().Get(parameter)
 			}
 		}
 	}

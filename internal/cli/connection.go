@@ -129,6 +129,11 @@ func (c *connection) inClear() bool { return c.base.Scheme == "http" && !isLocal
 
 // send makes a request with the token. A body is sent as JSON.
 func (c *connection) send(ctx context.Context, method, path string, query url.Values, body any) (*http.Response, error) {
+	return c.sendFor(ctx, "", method, path, query, body)
+}
+
+// sendFor is send with the kind of answer that is wanted, if it is not "".
+func (c *connection) sendFor(ctx context.Context, accept, method, path string, query url.Values, body any) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		data, err := json.Marshal(body)
@@ -146,6 +151,9 @@ func (c *connection) send(ctx context.Context, method, path string, query url.Va
 	}
 	r.Header.Set("Authorization", "Bearer "+c.token.Reveal())
 	r.Header.Set("User-Agent", userAgent)
+	if accept != "" {
+		r.Header.Set("Accept", accept)
+	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}

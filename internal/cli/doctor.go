@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/redisconn"
 )
 
 // Levels of a [Check].
@@ -46,6 +48,8 @@ type Patient struct {
 	Config      []byte // as Caddy's JSON; nil when it could not be read
 	Database    *Database
 	DatabaseErr error
+	Redis       *redisconn.Settings // nil: none is configured
+	RedisErr    error               // why the configuration gives no address
 	Key         SecretSource
 	Token       SecretSource
 	Providers   []Endpoint
@@ -73,6 +77,7 @@ func examine(ctx context.Context, p Patient, probes probes) []Check {
 		return checks // nothing else is known
 	}
 	checks = append(checks, checkDatabase(ctx, p))
+	checks = append(checks, checkRedis(ctx, p)...)
 	exists := p.Database != nil && p.Database.exists()
 	checks = append(checks,
 		checkSecretFile("encryption-key", p.Key, exists, "put the file back: without it provider keys cannot be opened"),

@@ -58,7 +58,10 @@ func checkLiterals(config []byte) []Check {
 			Proxy struct {
 				EncryptionKeys  []string `json:"encryption_keys"`
 				ManagementToken string   `json:"management_token"`
-				Providers       map[string]struct {
+				Redis           struct {
+					URLs []string `json:"urls"`
+				} `json:"redis"`
+				Providers map[string]struct {
 					APIKey string `json:"api_key"`
 				} `json:"providers"`
 			} `json:"llm_proxy"`
@@ -74,6 +77,9 @@ func checkLiterals(config []byte) []Check {
 	}
 	if isLiteral(proxy.ManagementToken) {
 		found = append(found, "llm_proxy > management_token")
+	}
+	if slices.ContainsFunc(proxy.Redis.URLs, isLiteralWithPassword) {
+		found = append(found, "llm_proxy > redis")
 	}
 	for _, name := range slices.Sorted(maps.Keys(proxy.Providers)) {
 		if isLiteral(proxy.Providers[name].APIKey) {

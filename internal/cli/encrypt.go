@@ -26,7 +26,10 @@ type Encryption struct {
 
 // open opens the database whatever keys are missing, and makes and migrates
 // nothing.
-func (e Encryption) open(ctx context.Context) (*storage.DB, error) {
+func (e Encryption) open(ctx context.Context) (*storage.DB, error) { return e.openWith(ctx, true) }
+
+// openWith is open, unless anyKeys is false: then all keys must be there.
+func (e Encryption) openWith(ctx context.Context, anyKeys bool) (*storage.DB, error) {
 	s, err := readSchema(ctx, e.Database)
 	if err == nil {
 		err = s.problem()
@@ -38,7 +41,7 @@ func (e Encryption) open(ctx context.Context) (*storage.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := storage.New(storage.Config{Driver: e.Driver, DSN: e.DSN, Keyring: ring, NoMigrate: true, AnyKeys: true})
+	db, err := storage.New(storage.Config{Driver: e.Driver, DSN: e.DSN, Keyring: ring, NoMigrate: true, AnyKeys: anyKeys})
 	if err != nil {
 		return nil, err
 	}

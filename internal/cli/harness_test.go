@@ -51,6 +51,7 @@ func (b *buffer) take() string {
 // manager for it.
 type installation struct {
 	t        *testing.T
+	db       *storage.DB
 	server   *httptest.Server
 	out, err *buffer
 	m        *Manager
@@ -61,6 +62,7 @@ func newInstallation(t *testing.T) *installation {
 	db := openStore(t, filepath.Join(t.TempDir(), "test.db"))
 	api := adminapi.New(adminapi.Config{
 		Store:           db,
+		Events:          &eventLog{db},
 		ManagementToken: secret.NewValue(testManagementToken),
 		Providers: func() []adminapi.ProviderInfo {
 			return []adminapi.ProviderInfo{{Name: "openai", Type: "openai"}, {Name: "anthropic", Type: "anthropic"}}
@@ -72,7 +74,7 @@ func newInstallation(t *testing.T) *installation {
 	})
 	server := httptest.NewServer(api)
 	t.Cleanup(server.Close)
-	i := &installation{t: t, server: server, out: &buffer{}, err: &buffer{}}
+	i := &installation{t: t, db: db, server: server, out: &buffer{}, err: &buffer{}}
 	i.m = i.manager(testManagementToken)
 	return i
 }

@@ -111,6 +111,8 @@ func TestInspect(t *testing.T) {
 		"alphabet":    {text[:40] + "!" + text[41:], []string{id}, "characters that tokens do not have"},
 		"other":       {"hello", []string{"invalid"}, "does not begin with sk-wt-"},
 		"provider's":  {testProviderKey, []string{"invalid"}, "does not begin with sk-wt-"},
+		"legacy":      {"sk-0123456789abcdefghijAA", []string{"legacy", "absent"}, ""},
+		"legacy id":   {"f7e00689-b6d8-88b3-b739-3d72f25defc4", []string{"f7e00689", "legacy", "absent"}, ""},
 		"predecessor": {"sk-0123456789abcdefghijAB", []string{"invalid"}, "predecessor"},
 		"nothing":     {" \n", []string{"invalid"}, "no token to inspect"},
 	} {

@@ -17,11 +17,15 @@ import (
 // inspection is what a token tells without a database.
 type inspection struct {
 	ID         string     `json:"id,omitempty"`
+	Form       string     `json:"form,omitempty"` // formLegacy, or absent
 	IssuedAt   *time.Time `json:"issued_at,omitempty"`
 	AgeSeconds int64      `json:"age_seconds,omitempty"`
 	Checksum   string     `json:"checksum"` // valid, invalid or absent
 	Reason     string     `json:"reason,omitempty"`
 }
+
+// formLegacy is the predecessor's form of a token.
+const formLegacy = "legacy"
 
 // Inspect shows what a token, or its id, tells by itself. The secret part is not
 // shown again. A malformed token is an error, after what is known of it.
@@ -43,8 +47,15 @@ func Inspect(out Output, text string, now time.Time) error {
 		checksum := in.Checksum
 		if checksum == "absent" {
 			checksum = "absent: this is an id, not a token"
+			if in.ID == "" {
+				checksum = "absent: a mistyped one looks the same"
+			}
 		}
-		if err := out.details("id", in.ID, "issued", issued, "age", age, "checksum", checksum); err != nil {
+		form := in.Form
+		if form == formLegacy {
+			form = "legacy: the predecessor's, which works once it was imported, and does not tell when it was issued"
+		}
+		if err := out.details("id", in.ID, "form", form, "issued", issued, "age", age, "checksum", checksum); err != nil {
 			return err
 		}
 	}
@@ -60,6 +71,9 @@ func inspect(text string, now time.Time) inspection {
 		return in.withID(id, now)
 	}
 	if parsed, err := token.Parse(text); err == nil {
+		if parsed.Legacy() { // its id needs the pepper
+			return inspection{Form: formLegacy, Checksum: "absent"}
+		}
 		in := inspection{Checksum: "valid"}
 		return in.withID(parsed.ID, now)
 	}
@@ -68,6 +82,10 @@ func inspect(text string, now time.Time) inspection {
 
 func (in inspection) withID(id uuid.UUID, now time.Time) inspection {
 	in.ID = id.String()
+	if id.Version() == uuid.V8 && id.Variant() == uuid.VariantRFC9562 {
+		in.Form = formLegacy
+		return in
+	}
 	if id.Version() != uuid.V7 || id.Variant() != uuid.VariantRFC9562 {
 		in.Reason = "the id is not a UUIDv7: it does not tell when the token was issued"
 		return in
@@ -90,8 +108,8 @@ func diagnose(text string, now time.Time) inspection {
 		return in
 	case !strings.HasPrefix(text, token.Prefix):
 		in.Reason = fmt.Sprintf("not a token: it does not begin with %s", token.Prefix)
-		if strings.HasPrefix(text, "sk-") && len(text) == 25 {
-			in.Reason = "not a token of this proxy: sk- and 22 characters is the predecessor's form, which tells neither id nor time of issue"
+		if strings.HasPrefix(text, token.LegacyPrefix) && len(text) == token.LegacyLength {
+			in.Reason = "not a token: it has the length of the predecessor's, but cannot be one, so it was mistyped"
 		}
 		return in
 	}

@@ -17,6 +17,8 @@ import (
 type Manager struct {
 	Client *Client
 	Out    Output
+
+	every time.Duration // between looks at what is followed; 0: followEvery
 }
 
 // Filter narrows a list.

@@ -134,15 +134,20 @@ func MigrateStatus(ctx context.Context, out Output, d Database) error {
 // schemaOnly is a database whose schema is looked at or changed, but none of
 // its secrets: that needs no key of its own.
 func schemaOnly(d Database) (*storage.DB, error) {
-	key, err := secret.ParseKey(secret.NewKey())
-	if err != nil {
-		return nil, err
-	}
-	ring, err := secret.NewKeyring(key)
+	ring, err := anyKeyring()
 	if err != nil {
 		return nil, err
 	}
 	return storage.New(storage.Config{Driver: d.Driver, DSN: d.DSN, Keyring: ring})
+}
+
+// anyKeyring is for work that opens no secret.
+func anyKeyring() (*secret.Keyring, error) {
+	key, err := secret.ParseKey(secret.NewKey())
+	if err != nil {
+		return nil, err
+	}
+	return secret.NewKeyring(key)
 }
 
 // Latest stands for the newest version in [MigrateTo], Previous for the one
