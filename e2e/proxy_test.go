@@ -41,6 +41,7 @@ type proxy struct {
 	output    *transcript
 	exited    chan struct{}
 	exitErr   error
+	wrap      func(*exec.Cmd) // changes how the process is started; nil: not at all
 	roots     *x509.CertPool
 
 	mu      sync.Mutex
@@ -84,6 +85,9 @@ func (p *proxy) run(env ...string) {
 	p.cmd = p.command("run", "--config", p.caddyfile(), "--adapter", "caddyfile")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if p.wrap != nil {
+		p.wrap(p.cmd)
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
