@@ -42,7 +42,7 @@ func (l *lab) sqliteLog(ctx context.Context) (eventStore, error) {
 type elsewhere struct{}
 
 func (elsewhere) AppendEvents(context.Context, []*event.Event) error {
-	return errors.New("Redis does not take the events")
+	return errors.New("the stream does not take the events")
 }
 
 func (elsewhere) TryLease(context.Context, string, string, time.Duration) (bool, error) {

@@ -109,7 +109,6 @@ func (a *adminEvents) Replay(ctx context.Context, sink string, from time.Time, r
 	if engine == nil {
 		return 0, storage.ErrNotFound
 	}
-	// What the engine would refuse must not be recorded as done.
 	before, err := store.Backlog(ctx, sink)
 	if err != nil {
 		return 0, err
@@ -117,12 +116,16 @@ func (a *adminEvents) Replay(ctx context.Context, sink string, from time.Time, r
 	if from.After(time.Now()) || before.Pending > 0 && from.After(before.Oldest) {
 		return 0, delivery.ErrNotBehind
 	}
-	if err := store.Update(ctx, record); err != nil {
+	err = store.Update(ctx, func(tx *storage.Tx) error {
+		if _, err := tx.RewindCursor(ctx, sink, from); err != nil {
+			return err
+		}
+		return record(tx)
+	})
+	if err != nil {
 		return 0, err
 	}
-	if err := engine.Replay(ctx, sink, from); err != nil {
-		return 0, err
-	}
+	engine.Wake()
 	after, err := store.Backlog(ctx, sink)
 	return after.Pending, err
 }
@@ -137,7 +140,7 @@ func (a *adminEvents) Dead(ctx context.Context, sink string, after int64, limit 
 }
 
 // Requeue implements [adminapi.Events].
-func (a *adminEvents) Requeue(ctx context.Context, sink string, ids []int64, record func(*storage.Tx) error) (int64, error) {
+func (a *adminEvents) Requeue(ctx context.Context, sink string, ids []int64, record func(*storage.Tx) error) (n int64, err error) {
 	store, err := a.opened()
 	if err != nil {
 		return 0, err
@@ -146,13 +149,16 @@ func (a *adminEvents) Requeue(ctx context.Context, sink string, ids []int64, rec
 	if engine == nil {
 		return 0, storage.ErrNotFound
 	}
-	if b, err := backlog(ctx, store, sink); err != nil || b.Dead == 0 {
-		return 0, err
+	err = store.Update(ctx, func(tx *storage.Tx) error {
+		if n, err = tx.RequeueDead(ctx, sink, ids...); err != nil || n == 0 {
+			return err
+		}
+		return record(tx)
+	})
+	if err == nil {
+		engine.Wake()
 	}
-	if err := store.Update(ctx, record); err != nil {
-		return 0, err
-	}
-	return engine.Requeue(ctx, sink, ids...)
+	return n, err
 }
 
 // Interface guards

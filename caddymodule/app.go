@@ -73,6 +73,7 @@ type App struct {
 	detachAudit     func() // nil before Start
 	events          eventsConfig
 	detachSinks     func() // nil before Start
+	detachRedisLog  func() // nil before Start
 }
 
 // CaddyModule returns the Caddy module information.
@@ -183,6 +184,9 @@ func (a *App) Start() error {
 		return err
 	}
 	a.detachAudit = detach
+	if a.detachRedisLog, err = a.attachRedisLog(); err != nil {
+		return err
+	}
 	if a.detachSinks, err = db.sinks.attach(a.events); err != nil {
 		return err
 	}
@@ -199,6 +203,9 @@ func (a *App) Stop() error {
 	if a.detachSinks != nil {
 		a.detachSinks()
 	}
+	if a.detachRedisLog != nil {
+		a.detachRedisLog()
+	}
 	return nil
 }
 
@@ -208,6 +215,10 @@ func (a *App) Cleanup() error {
 	if a.detachSinks != nil {
 		a.detachSinks() // Stop is not called after a Start that failed
 		a.detachSinks = nil
+	}
+	if a.detachRedisLog != nil {
+		a.detachRedisLog()
+		a.detachRedisLog = nil
 	}
 	if a.detachAudit != nil {
 		a.detachAudit()

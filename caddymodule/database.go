@@ -13,6 +13,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/eventredis"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
@@ -46,6 +47,10 @@ type database struct {
 	sinks     *sinks
 	store     atomic.Pointer[storage.DB]
 	events    atomic.Pointer[event.Log]
+
+	// Made when the database is opened:
+	eventSwitch *eventredis.Switch
+	rollUp      *rollUp
 
 	eventRetention atomic.Int64 // time.Duration; the newest configuration's
 	gaveUp         sync.Once    // closes away

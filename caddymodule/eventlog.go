@@ -17,6 +17,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/capture"
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/eventredis"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
@@ -40,19 +41,25 @@ func (d *database) startEvents(store *storage.DB) error {
 		d.logger.Warn("events have no place on disk to wait in: while the database is away they wait in memory, and are lost with the process", "error", err)
 		dir = ""
 	}
-	log, err := event.New(event.Config{Store: store, Dir: dir, Logger: d.logger})
+	d.eventSwitch = eventredis.NewSwitch(store)
+	log, err := event.New(event.Config{Store: d.eventSwitch, Dir: dir, Logger: d.logger})
 	if err == nil {
 		err = log.Start()
 	}
 	if err != nil {
 		return fmt.Errorf("the event log: %w", err)
 	}
-	rollUp := &rollUp{store: store, logger: d.logger, owner: uuid.Must(uuid.NewV4()).String(), wake: make(chan struct{}, 1)}
-	log.OnCommit(rollUp.hurry)
-	log.OnCommit(d.sinks.Wake)
+	d.rollUp = &rollUp{store: store, logger: d.logger, owner: uuid.Must(uuid.NewV4()).String(), wake: make(chan struct{}, 1)}
+	log.OnCommit(d.eventsCommitted)
 	d.events.Store(log)
-	d.work.Go(func() { rollUp.run(d.ctx) })
+	d.work.Go(func() { d.rollUp.run(d.ctx) })
 	return nil
+}
+
+// eventsCommitted tells whoever reads the log that there is more of it.
+func (d *database) eventsCommitted() {
+	d.rollUp.hurry()
+	d.sinks.Wake()
 }
 
 // spillDir is where events wait that the database does not take. Databases have

@@ -26,7 +26,7 @@ const (
 // What the options of events may be; the first one is the default.
 var (
 	durabilities = []string{"async", "before_response"}
-	eventLogs    = []string{"database"}
+	eventLogs    = []string{"database", "redis"}
 	captures     = []string{"none", "request", "response", "both"}
 	sinkStarts   = []string{"now", "beginning"}
 )
@@ -39,7 +39,9 @@ type Events struct {
 	// the last byte of it. Default: async.
 	Durability string `json:"durability,omitempty"`
 
-	// Where the log is: "database". Default: database.
+	// Where the log is: "database", or "redis": then a stream in the app's Redis takes
+	// the events, which come into the database from there, and the database takes them
+	// itself while Redis is away. Default: database.
 	Log string `json:"log,omitempty"`
 
 	// How long events stay in the log. Those that a sink does not have yet stay
@@ -87,6 +89,7 @@ type Sink struct {
 // eventsConfig is Events, resolved.
 type eventsConfig struct {
 	beforeResponse                  bool
+	throughRedis                    bool // by way of a stream in the app's Redis
 	retention                       time.Duration
 	captureRequest, captureResponse bool
 	redact                          []*regexp.Regexp
@@ -102,6 +105,9 @@ func (a *App) eventsConfig(ctx caddy.Context) (eventsConfig, error) {
 	}
 	if err := a.Events.resolve(&cfg); err != nil {
 		return cfg, fmt.Errorf("llm_proxy > events > %w", err)
+	}
+	if cfg.throughRedis && a.Redis == nil {
+		return cfg, errors.New("llm_proxy > events > log: redis needs the app's Redis: add the option redis, as in llm_proxy { redis redis://127.0.0.1:6379/0 }")
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Events.Sinks)) {
 		spec, err := a.Events.Sinks[name].provision(ctx, name, a.redisSettings)
@@ -123,6 +129,7 @@ func (e *Events) resolve(cfg *eventsConfig) error {
 		}
 	}
 	cfg.beforeResponse = e.Durability == "before_response"
+	cfg.throughRedis = e.Log == "redis"
 	cfg.captureRequest = e.Capture == "request" || e.Capture == "both"
 	cfg.captureResponse = e.Capture == "response" || e.Capture == "both"
 	switch {

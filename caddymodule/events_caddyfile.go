@@ -10,7 +10,7 @@ import (
 //
 //	events {
 //		durability async|before_response
-//		log database
+//		log database|redis
 //		retention <duration>
 //		capture none|request|response|both
 //		redact <regular expressions...>

@@ -26,7 +26,8 @@ func TestEventsRefused(t *testing.T) {
 		want   string
 	}{
 		"durability":     {object{"durability": "maybe"}, "events > durability: "},
-		"log":            {object{"log": "redis"}, "events > log: "},
+		"log":            {object{"log": "kafka"}, "events > log: "},
+		"log redis":      {object{"log": "redis"}, "events > log: redis needs the app's Redis"},
 		"capture":        {object{"capture": "all"}, "events > capture: "},
 		"retention":      {object{"retention": -1}, "events > retention: "},
 		"redact":         {object{"redact": []string{"a", "["}}, "events > redact 2: "},
@@ -77,7 +78,7 @@ func TestEventsResolved(t *testing.T) {
 	a := sqliteApp(dir)
 	a["redis"] = object{"urls": []string{"redis://127.0.0.1:1"}}
 	a["events"] = object{
-		"durability": "before_response", "capture": "both", "retention": int64(time.Hour),
+		"durability": "before_response", "log": "redis", "capture": "both", "retention": int64(time.Hour),
 		"redact": []string{`sk-\w{8,}`, "{env.LLM_PROXY_TEST_PATTERN}"},
 		"sinks": object{
 			"file": object{
@@ -106,7 +107,7 @@ func TestEventsResolved(t *testing.T) {
 	load(t, site(a, object{"handler": "llm_proxy"}))
 	app := activeApp(t)
 	got := app.events
-	if !got.beforeResponse || !got.captureRequest || !got.captureResponse || got.retention != time.Hour || len(got.redact) != 2 || got.redact[1].String() != "[0-9]{16}" {
+	if !got.beforeResponse || !got.throughRedis || !got.captureRequest || !got.captureResponse || got.retention != time.Hour || len(got.redact) != 2 || got.redact[1].String() != "[0-9]{16}" {
 		t.Errorf("resolved to %+v", got)
 	}
 	want := delivery.Spec{

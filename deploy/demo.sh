@@ -89,6 +89,12 @@ step "The same with curl, as any OpenAI client would send it"
 curl -sSN --cacert "$root" "$url/v1/chat/completions" -H "Authorization: Bearer $token" -H 'Content-Type: application/json' \
 	-d '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Hello"}]}' | { head -n 6; cat >/dev/null; }
 
+step "What that used and cost, by the provider's own count; every request is recorded"
+echo '$ caddy llm-proxy usage --by project,model'
+llm usage --by project,model
+echo '$ caddy llm-proxy requests'
+llm requests
+
 step "The token is revoked, and refused at once"
 id=$(llm token inspect --json "$token" | sed -E 's/.*"id": *"([^"]+)".*/\1/;t;d')
 llm token revoke "$id"

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/simulator"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 )
 
 // kill ends the process as a power cut would.
@@ -80,13 +82,21 @@ func (p *proxy) chatter(t *testing.T, token, body string, n, rate int, progress 
 // it again.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	for durability, lossy := range map[string]bool{"before_response": false, "async": true} {
-		t.Run(durability, func(t *testing.T) {
+	for name, options := range map[string][]string{
+		"before_response":            {"durability before_response"},
+		"async":                      {"durability async"},
+		"before_response with Redis": {"durability before_response", "log redis"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n, rate = 5000, 500
+			lossy := name == "async"
 			sim := newProvider(t, simulator.Options{Chunks: 3})
 			s := priced(t, against(sim))
-			s.app += "\t\tevents {\n\t\t\tdurability " + durability + "\n\t\t}\n"
+			s.app += "\t\tevents {\n\t\t\t" + strings.Join(options, "\n\t\t\t") + "\n\t\t}\n"
+			if slices.Contains(options, "log redis") {
+				s.app += "\t\tredis " + testdb.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always").URL() + "\n"
+			}
 			p := start(t, s)
 			a := p.account(t)
 			kill := make(chan struct{})
@@ -196,5 +206,42 @@ func TestReloadLosesNoEvent(t *testing.T) {
 	})
 	if ev := old.awaitRequests(t, 1)[0]; ev.Outcome != "ok" || ev.Estimated {
 		t.Errorf("%+v", ev)
+	}
+}
+
+// TestRedisLogOutage kills Redis, with the events that it has not written, during
+// traffic, and starts it again.
+func TestRedisLogOutage(t *testing.T) {
+	t.Parallel()
+	server := testdb.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	sim := newProvider(t, simulator.Options{Chunks: 3})
+	s := priced(t, against(sim))
+	s.app += "\t\tredis " + server.URL() + "\n\t\tevents {\n\t\t\tlog redis\n\t\t\tdurability before_response\n\t\t}\n"
+	p := start(t, s)
+	a := p.account(t)
+	cut := make(chan struct{})
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		<-cut
+		server.Kill()
+		for range 20 { // requests that are answered without it
+			p.do(t, request{path: "/v1/chat/completions", token: a.token, body: chatBody("gpt-4o", false)})
+		}
+		server.Start()
+	}()
+	done := p.chatter(t, a.token, chatBody("gpt-4o", true), 1200, 200, func(answers int) {
+		if answers == 400 {
+			close(cut)
+		}
+	})
+	<-back
+	if len(done.ended) != 1200 {
+		t.Errorf("%d of 1200 requests were answered", len(done.ended))
+	}
+	a.awaitRequests(t, 1220)
+	requests, in, out, cost := a.usageTotal(t)
+	if requests != 1220 || cost.Cmp(big.NewRat(costOf(in, out), 1e9)) != 0 {
+		t.Errorf("%d requests, %d in, %d out, %s USD", requests, in, out, cost.FloatString(9))
 	}
 }

@@ -39,7 +39,7 @@ func TestBackup(t *testing.T) {
 }
 
 func testBackup(t *testing.T, dsn, other string) {
-	m := makeMoved(t, dsn, 700)
+	m := makeMoved(t, dsn, 501)
 	want := content(t, dsn)
 	db := openDB(t, dsn)
 	file := backup(t, db)
@@ -119,7 +119,7 @@ func TestBackupUnderLoad(t *testing.T) {
 }
 
 func testBackupUnderLoad(t *testing.T, dsn string) {
-	m := makeMoved(t, dsn, 300)
+	m := makeMoved(t, dsn, 100)
 	db := openDB(t, dsn)
 	one, two := m.projects[0], m.projects[1]
 	var stop atomic.Bool

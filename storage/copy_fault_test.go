@@ -30,9 +30,9 @@ func transferChild(role, paths string) error {
 	}
 	ctx := context.Background()
 	switch role {
-	case "copy": // after 1,000 rows are written
+	case "copy": // after 500 rows are written
 		_, err = Copy(ctx, Config{Driver: driverOf(one), DSN: one}, Config{Driver: driverOf(two), DSN: two}, CopyOptions{Progress: func(p CopyProgress) {
-			if p.Written >= 1000 {
+			if p.Written >= 500 {
 				block()
 			}
 		}})
@@ -72,11 +72,11 @@ func TestCopyKilled(t *testing.T) {
 }
 
 func testCopyKilled(t *testing.T, from, to string) {
-	m := makeMoved(t, from, 1600)
+	m := makeMoved(t, from, 900)
 	killed(t, "copy", from, to)
 	there := int64(len(content(t, to)))
 	want := content(t, from)
-	if there < 1000 || there >= int64(len(want)) {
+	if there < 500 || there >= int64(len(want)) {
 		t.Fatalf("%d rows are there", there)
 	}
 	for _, look := range []Config{{DSN: to}, {DSN: to, NoMigrate: true}, {DSN: to, AnyKeys: true}} {

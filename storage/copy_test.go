@@ -208,7 +208,7 @@ func TestCopy(t *testing.T) {
 }
 
 func testCopy(t *testing.T, from, to string) {
-	m := makeMoved(t, from, 1201)
+	m := makeMoved(t, from, 601)
 	large := openDB(t, from)
 	for _, name := range []string{"large/1", "large/2"} { // each more than a batch
 		if err := large.Certs().Store(t.Context(), name, bytes.Repeat([]byte(name), transferBytes/len(name)+1)); err != nil {

@@ -37,6 +37,9 @@ type dialect interface {
 	// take its time. Readers go on.
 	exclusive(ctx context.Context, tx *sql.Tx, tables []string) error
 
+	// rowsAtOnce is how many rows an INSERT should have.
+	rowsAtOnce() int
+
 	// snapshot writes the database, as it is at one moment, into an empty SQLite
 	// file, or returns errNoSnapshot.
 	snapshot(ctx context.Context, file string) error

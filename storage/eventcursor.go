@@ -108,25 +108,27 @@ func (tx *Tx) moveCursor(ctx context.Context, name string, from, to int64) (bool
 }
 
 // RewindCursor has a reader begin again with the first event whose request began at
-// a time or later, and returns the new position.
+// a time or later, and returns the new position. A reader that is not so far yet
+// stays where it is.
 func (db *DB) RewindCursor(ctx context.Context, name string, from time.Time) (position int64, err error) {
 	err = db.Update(ctx, func(tx *Tx) error {
-		err := tx.tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(seq) - 1, (SELECT COALESCE(MAX(seq), 0) FROM events)) FROM events
-			WHERE id >= $1 AND created_at >= $2`, idBound(from.Add(-idSlack)), from.UnixMicro()).Scan(&position)
-		if err != nil {
-			return tx.fail(err)
-		}
-		n, err := affected(tx.tx.ExecContext(ctx, `UPDATE event_cursors SET position = $1, updated_at = $2 WHERE name = $3`, position, tx.now.UnixMicro(), name))
-		if err == nil && n == 0 {
-			err = ErrNotFound
-		}
-		if err != nil {
-			return tx.fail(err)
-		}
-		return nil
+		position, err = tx.RewindCursor(ctx, name, from)
+		return err
 	})
+	return position, err
+}
+
+// RewindCursor is the DB's, as part of a transaction.
+func (tx *Tx) RewindCursor(ctx context.Context, name string, from time.Time) (position int64, err error) {
+	err = tx.tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(seq) - 1, (SELECT COALESCE(MAX(seq), 0) FROM events)) FROM events
+		WHERE id >= $1 AND created_at >= $2`, idBound(from.Add(-idSlack)), from.UnixMicro()).Scan(&position)
+	if err == nil {
+		// Never forward: that would be to skip events.
+		err = tx.tx.QueryRowContext(ctx, `UPDATE event_cursors SET position = CASE WHEN position < $1 THEN position ELSE $1 END, updated_at = $2
+			WHERE name = $3 RETURNING position`, position, tx.now.UnixMicro(), name).Scan(&position)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("moving the cursor of %s: %w", name, err)
+		return 0, fmt.Errorf("moving the cursor of %s: %w", name, tx.fail(err))
 	}
 	return position, nil
 }

@@ -98,36 +98,46 @@ func (db *DB) SettleRequeued(ctx context.Context, sink string, delivered []int64
 
 // RequeueDead has dead letters of a sink delivered again, all of them when no ids are
 // given, and returns how many.
-func (db *DB) RequeueDead(ctx context.Context, sink string, ids ...int64) (int64, error) {
-	return db.eachDead(ctx, "requeueing", `UPDATE event_dead SET requeued = TRUE WHERE sink = $1`, sink, ids)
+func (db *DB) RequeueDead(ctx context.Context, sink string, ids ...int64) (n int64, err error) {
+	err = db.Update(ctx, func(tx *Tx) error {
+		n, err = tx.RequeueDead(ctx, sink, ids...)
+		return err
+	})
+	return n, err
+}
+
+// RequeueDead is the DB's, as part of a transaction.
+func (tx *Tx) RequeueDead(ctx context.Context, sink string, ids ...int64) (int64, error) {
+	return tx.eachDead(ctx, "requeueing", `UPDATE event_dead SET requeued = TRUE WHERE sink = $1`, sink, ids)
 }
 
 // DeleteDead deletes dead letters of a sink, all of them when no ids are given, and
 // returns how many.
-func (db *DB) DeleteDead(ctx context.Context, sink string, ids ...int64) (int64, error) {
-	return db.eachDead(ctx, "deleting", `DELETE FROM event_dead WHERE sink = $1`, sink, ids)
-}
-
-func (db *DB) eachDead(ctx context.Context, what, query, sink string, ids []int64) (n int64, err error) {
+func (db *DB) DeleteDead(ctx context.Context, sink string, ids ...int64) (n int64, err error) {
 	err = db.Update(ctx, func(tx *Tx) error {
-		n = 0
-		run := func(query string, args ...any) error {
-			some, err := affected(tx.tx.ExecContext(ctx, query, args...))
-			n += some
-			if err != nil {
-				return fmt.Errorf("%s dead letters of %s: %w", what, sink, tx.fail(err))
-			}
-			return nil
-		}
-		if len(ids) == 0 {
-			return run(query, sink)
-		}
-		for _, id := range ids {
-			if err := run(query+` AND id = $2`, sink, id); err != nil {
-				return err
-			}
-		}
-		return nil
+		n, err = tx.eachDead(ctx, "deleting", `DELETE FROM event_dead WHERE sink = $1`, sink, ids)
+		return err
 	})
 	return n, err
+}
+
+func (tx *Tx) eachDead(ctx context.Context, what, query, sink string, ids []int64) (n int64, err error) {
+	run := func(query string, args ...any) error {
+		some, err := affected(tx.tx.ExecContext(ctx, query, args...))
+		n += some
+		if err != nil {
+			return fmt.Errorf("%s dead letters of %s: %w", what, sink, tx.fail(err))
+		}
+		return nil
+	}
+	if len(ids) == 0 {
+		err = run(query, sink)
+		return n, err
+	}
+	for _, id := range ids {
+		if err := run(query+` AND id = $2`, sink, id); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
 }

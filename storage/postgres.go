@@ -146,6 +146,8 @@ func (p *postgresDB) exclusive(ctx context.Context, tx *sql.Tx, tables []string)
 	return nil
 }
 
+func (p *postgresDB) rowsAtOnce() int { return transferRows }
+
 func (p *postgresDB) snapshot(context.Context, string) error { return errNoSnapshot }
 
 // connect opens a pool and its first connection.

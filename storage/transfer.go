@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// transferRows and transferBytes bound what is written in one statement, and
+	// transferRows and transferBytes bound what is written in one transaction, and
 	// so what is held in memory.
 	transferRows  = 500
 	transferBytes = 4 << 20

@@ -53,6 +53,16 @@ func (p *tablePlan) masked(row []any) []any {
 
 // write inserts rows or replaces those with the same key.
 func (p *tablePlan) write(ctx context.Context, tx *Tx, rows [][]any) error {
+	for some := range slices.Chunk(rows, tx.db.dialect.rowsAtOnce()) {
+		if err := p.writeSome(ctx, tx, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSome is write in one statement.
+func (p *tablePlan) writeSome(ctx context.Context, tx *Tx, rows [][]any) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `INSERT INTO %s (%s) VALUES `, p.name, strings.Join(p.columns, ", "))
 	args := make([]any, 0, len(rows)*len(p.columns))
