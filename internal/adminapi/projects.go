@@ -91,6 +91,7 @@ type projectCreate struct {
 	Provider      opt[string] `json:"provider"`
 	IsActive      opt[bool]   `json:"is_active"`
 	UseSharedKeys opt[bool]   `json:"use_shared_keys"`
+	Prices        opt[prices] `json:"prices"`
 	policyFields
 }
 
@@ -104,6 +105,7 @@ func (in *projectCreate) project(a *API, ch changes) (project.Project, *project.
 		set(ch, "is_active", &p.Active, in.IsActive),
 		set(ch, "use_shared_keys", &p.UseSharedKeys, in.UseSharedKeys),
 		in.apply(ch, &p.Policy),
+		setPrices(ch, &p.Policy.Prices, in.Prices),
 		checkKey(in.APIKey),
 	); err != nil {
 		return p, nil, err
@@ -170,6 +172,7 @@ type projectPatch struct {
 	IsActive      opt[bool]   `json:"is_active"`
 	RevokeTokens  opt[bool]   `json:"revoke_tokens"`
 	UseSharedKeys opt[bool]   `json:"use_shared_keys"`
+	Prices        opt[prices] `json:"prices"`
 	policyFields
 }
 
@@ -201,6 +204,7 @@ func (a *API) patchProject(c *call) (answer, error) {
 			set(ch, "is_active", &p.Active, in.IsActive),
 			set(ch, "use_shared_keys", &p.UseSharedKeys, in.UseSharedKeys),
 			in.apply(ch, &p.Policy),
+			setPrices(ch, &p.Policy.Prices, in.Prices),
 		); err != nil {
 			return err
 		}

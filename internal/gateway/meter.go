@@ -192,10 +192,11 @@ func (x *exchange) price(counts *usage.Counts) {
 		return
 	}
 	p, rec := x.route.Provider, x.rec
-	rec.PriceVersion = x.g.cfg.Prices.Version()
-	found, ok := x.g.cfg.Prices.Lookup(p.Name, p.Type, counts.Model, rec.Time)
+	prices := x.g.cfg.Prices.With(x.identity.Project.Policy.Prices)
+	rec.PriceVersion = prices.Version()
+	found, ok := prices.Lookup(p.Name, p.Type, counts.Model, rec.Time)
 	if !ok {
-		if found, ok = x.g.cfg.Prices.Lookup(p.Name, p.Type, rec.Model, rec.Time); !ok {
+		if found, ok = prices.Lookup(p.Name, p.Type, rec.Model, rec.Time); !ok {
 			return
 		}
 	}

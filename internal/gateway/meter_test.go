@@ -287,3 +287,19 @@ func TestObserve(t *testing.T) {
 		t.Errorf("%+v", seen)
 	}
 }
+
+// A project's prices are over those of the installation.
+func TestProjectPrices(t *testing.T) {
+	overrides, err := price.ParseOverrides(strings.NewReader(`{"openai":{"priced":{"output":"1"}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, log := metered(t, setup{project: func(p *project.Snapshot) { p.Policy.Prices = overrides }})
+	r.upstream.answer = func(*http.Request) (*http.Response, error) {
+		return reply(200, "application/json", `{"model":"priced","usage":{"prompt_tokens":7,"completion_tokens":3}}`), nil
+	}
+	r.do(r.chat(`{"model":"priced"}`))
+	if ev := log.only(t); ev.CostNanoUSD != event.Known(10_000) || !strings.Contains(ev.PriceVersion, "+project:") {
+		t.Errorf("%+v, %s", ev.CostNanoUSD, ev.PriceVersion)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/price"
 )
 
 // Bounds of a policy's lists, so that one row cannot slow every request.
@@ -25,6 +27,7 @@ type Policy struct {
 	AllowedEndpoints []string          `json:"allowed_endpoints,omitempty"` // /v1/models, or /v1/files/* for a subtree
 	AllowedIPs       []string          `json:"allowed_ips,omitempty"`       // addresses or CIDR prefixes
 	Metadata         map[string]string `json:"metadata,omitempty"`          // carried into events; no effect on requests
+	Prices           *price.Overrides  `json:"prices,omitempty"`            // of a project alone: over those of the installation
 }
 
 // Validate reports the first entry that cannot work, naming field and value.
