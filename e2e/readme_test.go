@@ -99,6 +99,15 @@ func TestReadme(t *testing.T) {
 			if out := shell(block); !strings.Contains(out, "data: [DONE]") {
 				t.Errorf("no complete stream in\n%s", out)
 			}
+		case strings.Contains(block, "llm-proxy usage"):
+			var out string
+			eventually(t, "the request is in the log", func() bool {
+				out = shell(block)
+				return strings.Contains(out, "gpt-4o-mini") && strings.Contains(out, "ok")
+			})
+			if !strings.Contains(out, "my-team") || !strings.Contains(out, "COST $") {
+				t.Errorf("usage and requests show\n%s", out)
+			}
 		case strings.Contains(block, "token revoke"):
 			id = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).FindString(shell("bin/caddy llm-proxy token list --json"))
 			shell(block)
