@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+	"github.com/sofatutor/caddy-llm-proxy/internal/glob"
 )
 
 // forwardedExact are the client headers that reach a provider, besides those
@@ -88,8 +88,8 @@ func (g *Gateway) forwards(name string) bool {
 		}
 	}
 	lower := strings.ToLower(name)
-	for _, glob := range g.forwardGlobs {
-		if project.MatchGlob(glob, lower) {
+	for _, pattern := range g.forwardGlobs {
+		if glob.Match(pattern, lower) {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/glob"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 )
 
@@ -163,8 +164,8 @@ func (x *exchange) judgeParams(in *inspection) *apierr.Error {
 
 func checkParam(globs []string, name string, m *member) *apierr.Error {
 	if m.simple {
-		for _, glob := range globs {
-			if project.MatchGlob(glob, m.text) {
+		for _, pattern := range globs {
+			if glob.Match(pattern, m.text) {
 				return nil
 			}
 		}

@@ -42,16 +42,16 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
+// lastMicros is a day before the year 10000, which no layout fits, in any zone.
+const lastMicros = 253402214400_000000
+
 // Whatever offset a time was written with, it is the same moment.
 func TestParseTimeOfAnyOffset(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		at := time.UnixMicro(rapid.Int64Range(0, 253402300799_000000).Draw(t, "micros"))
+		at := time.UnixMicro(rapid.Int64Range(0, lastMicros).Draw(t, "micros"))
 		zone := time.FixedZone("", rapid.IntRange(-14*60, 14*60).Draw(t, "minutes")*60)
 		layout := rapid.SampledFrom([]string{"2006-01-02 15:04:05.999999999-07:00", "2006-01-02T15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999 -0700 -0700"}).Draw(t, "layout")
 		local := at.In(zone)
-		if y := local.Year(); y < 1 || y > 9999 {
-			t.Skip("the year does not fit the layout")
-		}
 		if got, err := parseTime(local.Format(layout)); err != nil || !got.Equal(at) {
 			t.Fatalf("%s is %v, %v; want %v", local.Format(layout), got, err, at)
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/glob"
 )
 
 // Overrides are prices that somebody negotiated, corrected or added: of an
@@ -82,7 +84,7 @@ func (r *overrideRules) find(lower string) *override {
 		return found
 	}
 	for _, g := range r.globs {
-		if matchGlob(g.glob, lower) {
+		if glob.Match(g.glob, lower) {
 			return g.override
 		}
 	}
@@ -123,27 +125,4 @@ func (r *overrideRules) sort() {
 	slices.SortFunc(r.globs, func(a, b overrideGlob) int {
 		return cmp.Or(cmp.Compare(literal(b.glob), literal(a.glob)), strings.Compare(a.glob, b.glob))
 	})
-}
-
-// matchGlob reports whether text matches the glob, in which * stands for any run
-// of characters and ? for one byte.
-func matchGlob(glob, text string) bool {
-	g, t := 0, 0
-	star, mark := -1, 0
-	for t < len(text) {
-		switch {
-		case g < len(glob) && glob[g] == '*':
-			star, mark = g, t
-			g++
-		case g < len(glob) && (glob[g] == '?' || glob[g] == text[t]):
-			g++
-			t++
-		case star >= 0:
-			mark++
-			g, t = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(glob[g:], "*") == ""
 }

@@ -23,11 +23,20 @@ func anyPrice(t *rapid.T) *Price {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := s.providers[rapid.SampledFrom(slices.Sorted(maps.Keys(s.providers))).Draw(t, "provider")]
-	m := &p.Models[rapid.IntRange(0, len(p.Models)-1).Draw(t, "model")]
-	if len(m.periods) == 0 {
-		t.Skip("without a price")
+	type place struct {
+		provider string
+		model    int
 	}
+	var priced []place
+	for _, name := range slices.Sorted(maps.Keys(s.providers)) {
+		for i := range s.providers[name].Models {
+			if len(s.providers[name].Models[i].periods) > 0 {
+				priced = append(priced, place{name, i})
+			}
+		}
+	}
+	at := rapid.SampledFrom(priced).Draw(t, "model")
+	m := &s.providers[at.provider].Models[at.model]
 	return layered(current(m.periods, propertyTime), m.limits, m.media, nil)
 }
 

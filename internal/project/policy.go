@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/glob"
 	"github.com/sofatutor/caddy-llm-proxy/internal/price"
 )
 
@@ -149,7 +150,7 @@ func (r *Rules) RestrictsModels() bool { return r.models != nil }
 
 // AllowsModel reports whether the model may be asked for.
 func (r *Rules) AllowsModel(model string) bool {
-	return r.models == nil || slices.ContainsFunc(r.models, func(g string) bool { return MatchGlob(g, model) })
+	return r.models == nil || slices.ContainsFunc(r.models, func(g string) bool { return glob.Match(g, model) })
 }
 
 // AllowsProvider reports whether the provider may be used.
@@ -187,30 +188,6 @@ func MatchEndpoint(patterns []string, path string) bool {
 		}
 	}
 	return false
-}
-
-// MatchGlob reports whether text matches the glob, in which * stands for any
-// run of characters (a slash too: model names hold them) and ? for one byte.
-// It runs in time linear in len(glob) × len(text) and does not allocate.
-func MatchGlob(glob, text string) bool {
-	g, t := 0, 0
-	star, mark := -1, 0
-	for t < len(text) {
-		switch {
-		case g < len(glob) && glob[g] == '*':
-			star, mark = g, t
-			g++
-		case g < len(glob) && (glob[g] == '?' || glob[g] == text[t]):
-			g++
-			t++
-		case star >= 0:
-			mark++
-			g, t = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(glob[g:], "*") == ""
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {
