@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 )
 
@@ -128,7 +129,7 @@ func usdText(c event.Count) string {
 	if !c.Known {
 		return ""
 	}
-	return event.USD(c.N)
+	return usd.Format(c.N)
 }
 
 func idText(id uuid.UUID) string {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
-	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
 
@@ -37,7 +37,7 @@ func viewUsage(u *storage.Usage) usageSums {
 	return usageSums{
 		Requests: u.Requests, Errors: u.Errors, CacheHits: u.CacheHits, InputTokens: u.InputTokens, CachedTokens: u.CachedTokens,
 		CacheWriteTokens: u.CacheWriteTokens, OutputTokens: u.OutputTokens, ReasoningTokens: u.ReasoningTokens,
-		CostUSD: event.USD(u.CostNanoUSD), Unpriced: u.Unpriced, Estimated: u.Estimated,
+		CostUSD: usd.Format(u.CostNanoUSD), Unpriced: u.Unpriced, Estimated: u.Estimated,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/adminapi"
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 type usage struct {
@@ -271,8 +272,8 @@ func TestUsageAddsUp(t *testing.T) {
 		for _, row := range u.Rows {
 			sum += row["input_tokens"].(float64)
 		}
-		if int64(sum) != input || int64(u.Total["input_tokens"].(float64)) != input || u.Total["cost_usd"] != event.USD(cost) {
-			t.Fatalf("rows have %v input tokens, total %v, want %d and $%s", sum, u.Total, input, event.USD(cost))
+		if int64(sum) != input || int64(u.Total["input_tokens"].(float64)) != input || u.Total["cost_usd"] != usd.Format(cost) {
+			t.Fatalf("rows have %v input tokens, total %v, want %d and $%s", sum, u.Total, input, usd.Format(cost))
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 const requestsPath = "/manage/requests"
@@ -73,7 +73,7 @@ func (r *requestView) cost() string {
 	if r.Cost == nil {
 		return ""
 	}
-	return event.USD(*r.Cost)
+	return usd.Format(*r.Cost)
 }
 
 var requestTitles = []string{"TIME", "STATUS", "OUTCOME", "PROVIDER", "MODEL", "INPUT", "OUTPUT", "COST $", "MS", "ID"}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 // MaxOverrides is how many bytes of overrides are read.
@@ -208,7 +210,7 @@ func (p *overridesParser) tier(o *override, tierName string) error {
 		if err != nil {
 			return err
 		}
-		t.by.numerator, err = parseDecimal(text, multiplierPlaces)
+		t.by.numerator, err = usd.ParseDecimal(text, multiplierPlaces)
 		if err != nil || t.by.numerator == 0 || t.by.numerator > 1000*multiplierScale {
 			return p.errorf(`expected a factor above 0 and up to 1000 with at most %d decimal places, such as "0.5"`, multiplierPlaces)
 		}
@@ -294,7 +296,7 @@ func (p *overridesParser) decimal() (string, error) {
 		return "", err
 	}
 	if kind := token.Kind(); kind != '0' && kind != '"' {
-		return "", p.errorf("%v", errDecimal)
+		return "", p.errorf("%v", usd.ErrDecimal)
 	}
 	return token.String(), nil
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 //go:embed data/prices.json.gz
@@ -292,7 +294,7 @@ func strict(data []byte, into any) error {
 
 // parseCount reads a number of tokens, which may be written as 2e5.
 func parseCount(text string) (int64, error) {
-	n, err := parseDecimal(text, 0)
+	n, err := usd.ParseDecimal(text, 0)
 	if err != nil || n == 0 || n > maxTokens {
 		return 0, fmt.Errorf("expected a number of tokens from 1 to %d", int64(maxTokens))
 	}

@@ -29,10 +29,14 @@ type Policy struct {
 	AllowedIPs       []string          `json:"allowed_ips,omitempty"`       // addresses or CIDR prefixes
 	Metadata         map[string]string `json:"metadata,omitempty"`          // carried into events; no effect on requests
 	Prices           *price.Overrides  `json:"prices,omitempty"`            // of a project alone: over those of the installation
+	Limits
 }
 
 // Validate reports the first entry that cannot work, naming field and value.
 func (p *Policy) Validate() error {
+	if err := p.Limits.Validate(); err != nil {
+		return err
+	}
 	for _, list := range []struct {
 		name    string
 		entries []string

@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/delivery"
-	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 // payloadEvent is an event as the dispatcher of sofatutor/llm-proxy sends it
@@ -75,7 +75,7 @@ func payload(e *delivery.Event) ([]byte, error) {
 		p.Extra.TokenID = e.TokenID.String()
 	}
 	if e.CostNanoUSD.Known {
-		p.Extra.CostUSD = event.USD(e.CostNanoUSD.N)
+		p.Extra.CostUSD = usd.Format(e.CostNanoUSD.N)
 	}
 	if e.InputTokens.Known || e.OutputTokens.Known {
 		p.TokensUsage = &payloadTokens{Completion: e.OutputTokens.N, Prompt: e.InputTokens.N}

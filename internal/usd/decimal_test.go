@@ -1,9 +1,11 @@
-package price
+package usd_test
 
 import (
 	"errors"
 	"math/big"
 	"testing"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 func TestParseDecimal(t *testing.T) {
@@ -25,27 +27,27 @@ func TestParseDecimal(t *testing.T) {
 		{"0e60", 12, 0, nil},
 		{"0.000", 1, 0, nil},
 		{"18446744073709551615", 0, 18446744073709551615, nil},
-		{"18446744073709551616", 0, 0, errTooLarge},
-		{"1e20", 0, 0, errTooLarge},
-		{"0.15", 1, 0, errPrecision},
-		{"1e-3", 2, 0, errPrecision},
-		{"1e-60", 12, 0, errPrecision},
-		{"0.0000000000000000000000000000000000000000000000000000000000000000", 2, 0, errPrecision},
-		{"-1", 1, 0, errNegative},
-		{"", 1, 0, errDecimal},
-		{".", 1, 0, errDecimal},
-		{"5.", 1, 0, errDecimal},
-		{"1e", 1, 0, errDecimal},
-		{"1e999", 1, 0, errDecimal},
-		{"e5", 1, 0, errDecimal},
-		{"+1", 1, 0, errDecimal},
-		{"1.2.3", 1, 0, errDecimal},
-		{"0x10", 1, 0, errDecimal},
-		{"1_000", 1, 0, errDecimal},
-		{" 1", 1, 0, errDecimal},
-		{"NaN", 1, 0, errDecimal},
+		{"18446744073709551616", 0, 0, usd.ErrTooLarge},
+		{"1e20", 0, 0, usd.ErrTooLarge},
+		{"0.15", 1, 0, usd.ErrPrecision},
+		{"1e-3", 2, 0, usd.ErrPrecision},
+		{"1e-60", 12, 0, usd.ErrPrecision},
+		{"0.0000000000000000000000000000000000000000000000000000000000000000", 2, 0, usd.ErrPrecision},
+		{"-1", 1, 0, usd.ErrNegative},
+		{"", 1, 0, usd.ErrDecimal},
+		{".", 1, 0, usd.ErrDecimal},
+		{"5.", 1, 0, usd.ErrDecimal},
+		{"1e", 1, 0, usd.ErrDecimal},
+		{"1e999", 1, 0, usd.ErrDecimal},
+		{"e5", 1, 0, usd.ErrDecimal},
+		{"+1", 1, 0, usd.ErrDecimal},
+		{"1.2.3", 1, 0, usd.ErrDecimal},
+		{"0x10", 1, 0, usd.ErrDecimal},
+		{"1_000", 1, 0, usd.ErrDecimal},
+		{" 1", 1, 0, usd.ErrDecimal},
+		{"NaN", 1, 0, usd.ErrDecimal},
 	} {
-		if got, err := parseDecimal(tc.text, tc.places); got != tc.want || !errors.Is(err, tc.err) {
+		if got, err := usd.ParseDecimal(tc.text, tc.places); got != tc.want || !errors.Is(err, tc.err) {
 			t.Errorf("%q with %d places: %d, %v; want %d, %v", tc.text, tc.places, got, err, tc.want, tc.err)
 		}
 	}
@@ -58,7 +60,7 @@ func FuzzParseDecimal(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string, places int) {
 		places &= 15
-		got, err := parseDecimal(text, places)
+		got, err := usd.ParseDecimal(text, places)
 		if err != nil {
 			return
 		}
