@@ -120,10 +120,15 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.runtime, err = newRuntime(cfg, a.logger); err != nil || redis == nil {
+	if a.runtime, err = newRuntime(cfg, a.logger); err != nil {
 		return err
 	}
-	return a.runtime.useRedis(redis, a.logger)
+	if redis != nil {
+		if err := a.runtime.useRedis(redis, a.logger); err != nil {
+			return err
+		}
+	}
+	return a.runtime.useLimiter(a.logger)
 }
 
 func (a *App) resolveManagementToken() (secret.Value, error) {

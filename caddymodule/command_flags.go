@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -150,9 +151,21 @@ func policyFlags(cmd *cobra.Command) {
 	f.StringSlice("allowed-endpoints", nil, "endpoints such as /v1/models or /v1/files/*; empty: all")
 	f.StringSlice("allowed-ips", nil, "client addresses or CIDR prefixes; empty: all")
 	f.StringArray("metadata", nil, "NAME=VALUE that goes into events; can be repeated; replaces what there is")
+	f.String("rpm", "", "requests in any minute, or none for no limit")
+	f.String("tpm", "", "tokens in any minute, input and output, or none for no limit")
+	f.String("concurrency", "", "requests at a time, or none for no limit")
+	f.String("max-requests", "", "requests that reach a provider, ever, or none for no limit")
+	f.String("budget-usd", "", "US dollars for each budget period, such as 12.50, or none for no budget")
+	f.String("budget-period", "", "how long a budget lasts, in UTC: total, day, week (from Monday) or month; none is total")
 }
 
-var policyNames = []string{"allowed-models", "allowed-providers", "allowed-endpoints", "allowed-ips", "metadata"}
+// limitNames are the flags whose value may be none.
+var limitNames = []string{"rpm", "tpm", "concurrency", "max-requests", "budget-usd", "budget-period"}
+
+var policyNames = []string{
+	"allowed-models", "allowed-providers", "allowed-endpoints", "allowed-ips", "metadata",
+	"rpm", "tpm", "concurrency", "max-requests", "budget-usd", "budget-period",
+}
 
 // fields are the members of a call's body: those of the flags that were given,
 // under the same name.
@@ -178,7 +191,11 @@ func (i *invocation) fields(flags ...string) (cli.Fields, error) {
 				err = fields.SetMetadata(pairs)
 			}
 		default:
-			fields[member] = i.text(name)
+			if slices.Contains(limitNames, name) {
+				err = fields.SetLimit(name, i.text(name))
+			} else {
+				fields[member] = i.text(name)
+			}
 		}
 		if err != nil {
 			return nil, err

@@ -27,7 +27,7 @@ func projectGet() *cobra.Command {
 
 func projectCreate() *cobra.Command {
 	cmd := leaf("create NAME", "Creates a project", 1, 1, func(i *invocation) error {
-		fields, err := i.fields(append(policyNames, "provider", "is-active", "use-shared-keys")...)
+		fields, err := i.fields(append(policyNames, "provider", "is-active", "use-shared-keys", "allow-unpriced", "allow-unbounded")...)
 		if err != nil {
 			return err
 		}
@@ -54,11 +54,13 @@ func projectFlags(cmd *cobra.Command) {
 	cmd.Flags().Bool("is-active", true, "whether its tokens work")
 	cmd.Flags().Bool("use-shared-keys", true, "whether it may use a provider's configured key when it has none of its own")
 	policyFlags(cmd)
+	cmd.Flags().Bool("allow-unpriced", false, "whether models without a known price may be used although there is a budget")
+	cmd.Flags().Bool("allow-unbounded", false, "whether work without a bound on its cost may be asked for although there is a budget")
 }
 
 func projectUpdate() *cobra.Command {
 	cmd := leaf("update PROJECT", "Changes a project, by id or name", 1, 1, func(i *invocation) error {
-		fields, err := i.fields(append(policyNames, "name", "is-active", "revoke-tokens", "use-shared-keys")...)
+		fields, err := i.fields(append(policyNames, "name", "is-active", "revoke-tokens", "use-shared-keys", "allow-unpriced", "allow-unbounded")...)
 		if err != nil {
 			return err
 		}

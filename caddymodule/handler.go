@@ -49,6 +49,22 @@ type Handler struct {
 	// Whether answers carry X-LLM-Proxy-* and Server-Timing. Default: true.
 	ExposeHeaders *bool `json:"expose_headers,omitempty"`
 
+	// How many requests may pass. A token's own rpm takes the place of the limit of
+	// each token by the minute.
+	RateLimits []RateLimit `json:"rate_limits,omitempty"`
+
+	// How many tokens, input and output, requests may use. A token's own tpm takes
+	// the place of the limit of each token by the minute.
+	TokenLimits []RateLimit `json:"token_limits,omitempty"`
+
+	// How many requests may be under way. A token's own concurrency takes the place
+	// of the limit of each token.
+	Concurrency []ConcurrencyLimit `json:"concurrency,omitempty"`
+
+	// What happens while the configured Redis, which counts for all nodes, is away:
+	// local lets this node's share of each limit pass, deny answers 503. Default: local.
+	OnLimiterFailure string `json:"on_limiter_failure,omitempty"`
+
 	gateway *gateway.Gateway
 	runtime *runtime
 }
@@ -89,6 +105,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("llm_proxy > provider %s: %w", p.Name, err)
 		}
 	}
+	limits, err := h.limits(app.runtime.limiter)
+	if err != nil {
+		return err
+	}
 	tunnel, err := provisionTunnel(ctx)
 	if err != nil {
 		return fmt.Errorf("llm_proxy: provisioning upgrades: %w", err)
@@ -101,6 +121,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		MaxBody: h.MaxBody, MaxUpload: h.MaxUpload, ForwardHeaders: h.ForwardHeaders,
 		HideHeaders: h.ExposeHeaders != nil && !*h.ExposeHeaders,
 		Events:      app.runtime.db, Durable: app.events.beforeResponse, Capture: app.events.capture(), Prepare: app.events.prepare(),
+		Limits: limits,
 		Prices: app.prices, Observe: observer(app.prices),
 		Logger: ctx.Slogger(),
 	})

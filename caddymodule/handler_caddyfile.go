@@ -20,6 +20,10 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		provider <name>
 //		max_body <size>
 //		max_upload <size>
+//		rate_limit <scope> <n>/<window>
+//		token_limit <scope> <n>/<window>
+//		concurrency <scope> <n>
+//		on_limiter_failure local|deny
 //		forward_headers <globs...>
 //		expose_headers on|off
 //	}
@@ -31,11 +35,25 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
-		err := seen.add(d, option)
-		if err != nil {
-			return err
+		var err error
+		switch option {
+		case "rate_limit", "token_limit", "concurrency": // one for each scope and window
+		default:
+			if err = seen.add(d, option); err != nil {
+				return err
+			}
 		}
 		switch option {
+		case "rate_limit":
+			h.RateLimits, err = parseRate(d, h.RateLimits)
+		case "token_limit":
+			h.TokenLimits, err = parseRate(d, h.TokenLimits)
+		case "concurrency":
+			h.Concurrency, err = parseConcurrency(d, h.Concurrency)
+		case "on_limiter_failure":
+			if h.OnLimiterFailure, err = oneArg(d); err == nil && h.OnLimiterFailure != failLocal && h.OnLimiterFailure != failDeny {
+				err = d.Errf("%q is neither local nor deny", h.OnLimiterFailure)
+			}
 		case "provider":
 			h.Provider, err = oneArg(d)
 		case "max_body":
@@ -47,7 +65,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "expose_headers":
 			h.ExposeHeaders, err = parseSwitch(d)
 		default:
-			err = unknownOption(d, "provider, max_body, max_upload, forward_headers, expose_headers")
+			err = unknownOption(d, "provider, max_body, max_upload, rate_limit, token_limit, concurrency, on_limiter_failure, forward_headers, expose_headers")
 		}
 		if err != nil {
 			return err

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
-	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 // observe makes a record visible to access logs, as one object, and to
@@ -46,6 +46,7 @@ func (r *logRecord) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	addString(enc, "response_model", r.ResponseModel)
 	enc.AddString("outcome", r.Outcome)
 	addString(enc, "code", r.Code)
+	addString(enc, "limit", r.Limit)
 	enc.AddBool("stream", r.Stream)
 	enc.AddInt("attempts", r.Attempts)
 	enc.AddDuration("duration", r.Latency)

@@ -144,7 +144,7 @@ func (r *runtime) useRedis(s *redisconn.Settings, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("llm_proxy > redis: %w", err)
 	}
-	r.redis = value.(*redisPool)
+	r.redis, r.redisKey = value.(*redisPool), key
 	r.keys = append(r.keys, key)
 	db := r.db
 	relayKey := "relay:" + key + ":" + r.cfg.key()
@@ -165,6 +165,7 @@ func (r *runtime) startRedis() {
 		r.redis.Start()
 		r.announcer.start()
 	}
+	r.limiter.start()
 }
 
 // redisAnswers is what /ready says of Redis; nil: none is configured.

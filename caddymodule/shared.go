@@ -26,7 +26,9 @@ type runtime struct {
 	lease *lease.Lease
 
 	redis     *redisPool // nil: none is configured
+	redisKey  string     // of its settings
 	announcer *announcer // through redis
+	limiter   *limiterPool
 
 	mu         sync.Mutex
 	keys       []string // to give back, once each

@@ -28,6 +28,9 @@ var metricLabels = map[string]string{
 	"llm_proxy_tokens_total":               "provider model type",
 	"llm_proxy_cost_usd_total":             "provider model",
 	"llm_proxy_upstream_attempts_total":    "provider outcome",
+	"llm_proxy_limit_refusals_total":       "limit",
+	"llm_proxy_limits_shared":              "",
+	"llm_proxy_overshoot_usd_total":        "",
 	"llm_proxy_inflight_requests":          "",
 	"llm_proxy_events_uncommitted":         "",
 	"llm_proxy_events_published":           "",
@@ -138,6 +141,7 @@ func TestMetrics(t *testing.T) {
 		}
 		input, output = input+answer.Usage.Prompt, output+answer.Usage.Completion
 	}
+	_, limited := a.mint(t, object{"rpm": 0})
 	anthropic := func(body string) request {
 		return request{path: "/anthropic/v1/messages", token: a.token, header: http.Header{"Anthropic-Version": {"2023-06-01"}}, body: body}
 	}
@@ -153,12 +157,13 @@ func TestMetrics(t *testing.T) {
 		{chat(a.token, "sim-error-500", false), 500},                                            // nor has this
 		{anthropic(`{"model":"claude-2-` + a.tokenID + `","max_tokens":5,"messages":[]}`), 400}, // looks as if it had one
 		{chat("sk-wt-nobody", "gpt-4o", false), 401},
+		{chat(limited, "o3", false), 429},
 	} {
 		if got := p.do(t, c.request); got.status != c.status {
 			t.Fatalf("%s: %d, want %d: %s", c.path, got.status, c.status, got.body)
 		}
 	}
-	const authenticated, all = 10, 11
+	const forwarded, authenticated, all = 10, 11, 12
 
 	var m scrape
 	eventually(t, "everything is counted and delivered", func() bool {
@@ -182,9 +187,9 @@ func TestMetrics(t *testing.T) {
 		{1, "llm_proxy_requests_total", []string{"model", "", "status", "401", "outcome", "refused"}},
 		{all, "llm_proxy_request_duration_seconds", nil},
 		{3, "llm_proxy_request_duration_seconds", []string{"provider", "openai", "model", "gpt-4o"}},
-		{authenticated, "llm_proxy_overhead_seconds", nil},
-		{authenticated, "llm_proxy_time_to_first_byte_seconds", nil},
-		{authenticated, "llm_proxy_upstream_attempts_total", nil},
+		{forwarded, "llm_proxy_overhead_seconds", nil},
+		{forwarded, "llm_proxy_time_to_first_byte_seconds", nil},
+		{forwarded, "llm_proxy_upstream_attempts_total", nil},
 		{2, "llm_proxy_upstream_attempts_total", []string{"outcome", "upstream_error"}},
 		{input, "llm_proxy_tokens_total", []string{"provider", "openai", "model", "gpt-4o", "type", "input"}},
 		{output, "llm_proxy_tokens_total", []string{"provider", "openai", "model", "gpt-4o", "type", "output"}},
@@ -200,6 +205,10 @@ func TestMetrics(t *testing.T) {
 		{0, "llm_proxy_event_lag_seconds", []string{"sink", "file"}},
 		{0, "llm_proxy_events_dropped", nil},
 		{0, "llm_proxy_audit_dropped_total", nil},
+		{1, "llm_proxy_limit_refusals_total", nil},
+		{1, "llm_proxy_limit_refusals_total", []string{"limit", "requests"}},
+		{1, "llm_proxy_limits_shared", nil},
+		{0, "llm_proxy_overshoot_usd_total", nil},
 	} {
 		if got := m.sum(c.name, c.labels...); !(math.Abs(got-c.want) < 1e-9) {
 			t.Errorf("%s%v: %v, want %v", c.name, c.labels, got, c.want)

@@ -172,7 +172,7 @@ func TestDamagedPolicies(t *testing.T) { onBoth(t, testDamagedPolicies) }
 func testDamagedPolicies(t *testing.T, dsn string) {
 	db := openDB(t, dsn)
 	for i, policy := range []string{"", "null,", "{", `{"allowed_models":"x"}`, `{"newer_limit":1}`, `{"Allowed_Models":["x"]}`,
-		`{"allowed_models":["x"],"allowed_models":[]}`, `[]`} {
+		`{"allowed_models":["x"],"allowed_models":[]}`, `[]`, `{"rpm":"1"}`, `{"tpm":1.5}`, `{"MAX_REQUESTS":1}`, `{"budget_usd":-1}`, `{"budget_usd":"1 $"}`} {
 		other, f := makeSealed(t, db, fmt.Sprint("other ", i)), makeSealed(t, db, fmt.Sprint("damaged ", i))
 		var bad *damagedRowError
 		exec(t, db, `UPDATE tokens SET policy = $1 WHERE id = $2`, policy, f.token.ID)

@@ -28,6 +28,7 @@ type Config struct {
 	Redis           func() bool                // whether Redis answers; nil: none is configured
 	ClientIP        func(*http.Request) string // the client's address by the host's trusted-proxy rules; nil: the peer's
 	Events          Events                     // the event log and its sinks; nil: there are none
+	Balances        Balances                   // what is used of limits; nil: it is not shown
 	Refused         *audit.Recorder            // records refusals and failed logins; nil: nobody does
 	Logger          *slog.Logger               // nil: discard
 	Version         string                     // shown by /health
@@ -54,6 +55,7 @@ type API struct {
 	redis     func() bool // nil: none
 	clientIP  func(*http.Request) string
 	events    Events
+	balances  Balances // nil: nobody tells
 	refused   *audit.Recorder
 	log       *slog.Logger
 	version   string
@@ -75,6 +77,7 @@ func New(cfg Config) *API {
 		redis:     cfg.Redis,
 		clientIP:  cfg.ClientIP,
 		events:    cfg.Events,
+		balances:  cfg.Balances,
 		refused:   cfg.Refused,
 		log:       cfg.Logger,
 		version:   cfg.Version,

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
 const maxBodyBytes = 1 << 20
@@ -80,10 +82,18 @@ func checkContentType(values []string) error {
 	return nil
 }
 
-// moved tells where fields went that clients of the predecessor send.
+// moved tells where fields are that people look for elsewhere, such as those that
+// clients of the predecessor send.
 var moved = map[string]string{
 	projectPattern + " api_key": "; keys are changed with PATCH /manage/projects/{id}/keys/{kid}",
+
+	"/manage/tokens allow_unpriced":       ofProjects,
+	"/manage/tokens allow_unbounded":      ofProjects,
+	"/manage/tokens/{id} allow_unpriced":  ofProjects,
+	"/manage/tokens/{id} allow_unbounded": ofProjects,
 }
+
+const ofProjects = "; only projects have it: PATCH /manage/projects/{id}"
 
 // explain says in the API's words what is wrong with a body. It never repeats a
 // value, which may be a provider key in the wrong place.
@@ -102,6 +112,11 @@ func explain(err error, pattern string) error {
 	field := fieldName(semantic.JSONPointer)
 	if errors.Is(err, json.ErrUnknownName) {
 		return fail(codeUnknownField, field+": unknown field"+moved[pattern+" "+field])
+	}
+	for _, known := range []error{usd.ErrDecimal, usd.ErrNegative, usd.ErrTooLarge, usd.ErrPrecision} {
+		if errors.Is(err, known) {
+			return invalid(field, "%v", semantic.Err)
+		}
 	}
 	return invalid(field, "expected %s", kindName(semantic.GoType))
 }

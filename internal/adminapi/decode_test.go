@@ -41,11 +41,10 @@ func TestBodies(t *testing.T) {
 	} {
 		h.refused(test.code, test.words, test.method, test.target, test.body)
 	}
-	for _, limit := range []string{"rpm", "tpm", "concurrency", "max_requests", "budget_usd", "budget_period"} {
-		h.refused("unknown_field", limit, "POST", "/manage/projects", `{"name":"x","`+limit+`":1}`)
-		h.refused("unknown_field", limit, "PATCH", project, `{"`+limit+`":1}`)
-		h.refused("unknown_field", limit, "POST", "/manage/tokens", `{"project_id":"`+p+`","`+limit+`":1}`)
-		h.refused("unknown_field", limit, "PATCH", "/manage/tokens/"+p, `{"`+limit+`":1}`)
+	for _, field := range []string{"allow_unpriced", "allow_unbounded"} {
+		words := field + ": unknown field; only projects have it: PATCH /manage/projects/{id}"
+		h.refused("unknown_field", words, "POST", "/manage/tokens", `{"project_id":"`+p+`","`+field+`":true}`)
+		h.refused("unknown_field", words, "PATCH", "/manage/tokens/"+p, `{"`+field+`":true}`)
 	}
 	if after := len(h.audits()); after != before {
 		t.Errorf("refusals made %d audit entries", after-before)

@@ -25,7 +25,7 @@ var timeShape = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+
 type changes map[string]audit.Change
 
 // set gives *field the value of a request's member, if it has one. null is
-// refused: only lists, metadata and expires_at have a meaning for it.
+// refused: only lists, metadata, limits and expires_at have a meaning for it.
 func set[T comparable](ch changes, name string, field *T, o opt[T]) error {
 	switch {
 	case o.null:
@@ -121,13 +121,17 @@ type policyFields struct {
 	AllowedEndpoints opt[[]string]           `json:"allowed_endpoints"`
 	AllowedIPs       opt[[]string]           `json:"allowed_ips"`
 	Metadata         opt[map[string]*string] `json:"metadata"`
+	limitFields
 }
 
 // apply changes the policy. One that is not touched is not checked either: a row
 // from a laxer time must not stand in the way of renaming its project.
 func (f *policyFields) apply(ch changes, p *project.Policy) error {
-	if !f.AllowedModels.set && !f.AllowedProviders.set && !f.AllowedEndpoints.set && !f.AllowedIPs.set && !f.Metadata.set {
+	if !f.AllowedModels.set && !f.AllowedProviders.set && !f.AllowedEndpoints.set && !f.AllowedIPs.set && !f.Metadata.set && !f.given() {
 		return nil
+	}
+	if err := f.limitFields.change(ch, &p.Limits); err != nil {
+		return err
 	}
 	for _, list := range []struct {
 		name  string

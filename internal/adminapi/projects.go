@@ -26,8 +26,9 @@ type projectView struct {
 	DeactivatedAt *time.Time `json:"deactivated_at,omitempty"`
 	UseSharedKeys bool       `json:"use_shared_keys"`
 	project.Policy
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	LimitsUsage []balanceView `json:"limits_usage,omitzero"` // of a project that is asked for by its id
+	CreatedAt   time.Time     `json:"created_at"`
+	UpdatedAt   time.Time     `json:"updated_at"`
 }
 
 func viewProject(p *project.Project, keys []project.Key) projectView {
@@ -82,7 +83,11 @@ func (a *API) getProject(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return ok(viewProject(p, keys))
+	view := viewProject(p, keys)
+	if view.LimitsUsage, err = a.limitsUsage(c.r.Context(), ScopeProject, p.ID, &p.Policy.Limits); err != nil {
+		return answer{}, err
+	}
+	return ok(view)
 }
 
 type projectCreate struct {
@@ -93,6 +98,7 @@ type projectCreate struct {
 	UseSharedKeys opt[bool]   `json:"use_shared_keys"`
 	Prices        opt[prices] `json:"prices"`
 	policyFields
+	allowFields
 }
 
 // project checks the request and makes the project and its first key, if it has one.
@@ -105,6 +111,7 @@ func (in *projectCreate) project(a *API, ch changes) (project.Project, *project.
 		set(ch, "is_active", &p.Active, in.IsActive),
 		set(ch, "use_shared_keys", &p.UseSharedKeys, in.UseSharedKeys),
 		in.apply(ch, &p.Policy),
+		in.allowFields.change(ch, &p.Policy.Limits),
 		setPrices(ch, &p.Policy.Prices, in.Prices),
 		checkKey(in.APIKey),
 	); err != nil {
@@ -174,6 +181,7 @@ type projectPatch struct {
 	UseSharedKeys opt[bool]   `json:"use_shared_keys"`
 	Prices        opt[prices] `json:"prices"`
 	policyFields
+	allowFields
 }
 
 func (a *API) patchProject(c *call) (answer, error) {
@@ -204,6 +212,7 @@ func (a *API) patchProject(c *call) (answer, error) {
 			set(ch, "is_active", &p.Active, in.IsActive),
 			set(ch, "use_shared_keys", &p.UseSharedKeys, in.UseSharedKeys),
 			in.apply(ch, &p.Policy),
+			in.allowFields.change(ch, &p.Policy.Limits),
 			setPrices(ch, &p.Policy.Prices, in.Prices),
 		); err != nil {
 			return err

@@ -25,8 +25,9 @@ type tokenView struct {
 	RevokedAt    *time.Time `json:"revoked_at,omitempty"`
 	RevokeReason string     `json:"revoke_reason,omitempty"`
 	project.Policy
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	LimitsUsage []balanceView `json:"limits_usage,omitzero"` // of a token that is asked for by its id
+	CreatedAt   time.Time     `json:"created_at"`
+	UpdatedAt   time.Time     `json:"updated_at"`
 }
 
 // newTokenView is the one answer that holds a token's text.
@@ -95,7 +96,11 @@ func (a *API) getToken(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, found("token", err)
 	}
-	return ok(viewToken(t, a.now()))
+	view := viewToken(t, a.now())
+	if view.LimitsUsage, err = a.limitsUsage(c.r.Context(), ScopeToken, t.ID, &t.Policy.Limits); err != nil {
+		return answer{}, err
+	}
+	return ok(view)
 }
 
 type tokenCreate struct {

@@ -17,7 +17,8 @@ import (
 func tour(h *harness) (tokens []string) {
 	h.t.Helper()
 	everything := `"allowed_models":["gpt-*"],"allowed_providers":["openai"],"allowed_endpoints":["/v1/models","/v1/files/*"],` +
-		`"allowed_ips":["10.0.0.0/8","2001:db8::1"],"metadata":{"team":"blue"}`
+		`"allowed_ips":["10.0.0.0/8","2001:db8::1"],"metadata":{"team":"blue"},` +
+		`"rpm":60,"tpm":100000,"concurrency":4,"max_requests":1000,"budget_usd":"12.5","budget_period":"month"`
 	p := "/manage/projects/" + id(h.project(`{"name":"Tour","api_key":"`+providerKey+`","provider":"anthropic","is_active":true,"use_shared_keys":false,`+everything+`}`))
 	k := p + "/keys/" + id(must[object](h, 201, "POST", p+"/keys",
 		`{"provider":"openai","api_key":"`+providerKey+`2","label":"main","weight":3,"priority":2,"is_active":false}`))

@@ -28,6 +28,13 @@ const (
 	UpstreamError        = "upstream_error"
 	CredentialsExhausted = "upstream_credentials_exhausted"
 	StoreUnavailable     = "store_unavailable"
+	LimiterUnavailable   = "limiter_unavailable"
+	RateLimited          = "rate_limit_exceeded"
+	QuotaExceeded        = "quota_exceeded"
+	HoldTooLarge         = "budget_hold_too_large"
+	BudgetExceeded       = "budget_exceeded"
+	BudgetInFlight       = "budget_in_flight"
+	NotBudgetable        = "endpoint_not_budgetable"
 	Starting             = "starting"
 	UpstreamTimeout      = "upstream_timeout"
 )

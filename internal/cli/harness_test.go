@@ -57,10 +57,10 @@ type installation struct {
 	m        *Manager
 }
 
-func newInstallation(t *testing.T) *installation {
+func newInstallation(t *testing.T, change ...func(*adminapi.Config)) *installation {
 	t.Helper()
 	db := openStore(t, filepath.Join(t.TempDir(), "test.db"))
-	api := adminapi.New(adminapi.Config{
+	cfg := adminapi.Config{
 		Store:           db,
 		Events:          &eventLog{db},
 		ManagementToken: secret.NewValue(testManagementToken),
@@ -71,8 +71,11 @@ func newInstallation(t *testing.T) *installation {
 		ClientIP: func(*http.Request) string { return "192.0.2.7" },
 		Logger:   slog.New(slog.DiscardHandler),
 		Version:  "1.2.3",
-	})
-	server := httptest.NewServer(api)
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	server := httptest.NewServer(adminapi.New(cfg))
 	t.Cleanup(server.Close)
 	i := &installation{t: t, db: db, server: server, out: &buffer{}, err: &buffer{}}
 	i.m = i.manager(testManagementToken)

@@ -101,7 +101,7 @@ func (r *importReport) show(out Output) error {
 		out.Notice("nothing was written: this was a dry run")
 	}
 	if r.Limited > 0 {
-		out.Notice("%s a maximum of requests, which is kept in the metadata", plural(int(r.Limited), "token has", "tokens have"))
+		out.Notice("%s a maximum of requests: what was left of it is the limit max_requests", plural(int(r.Limited), "token has", "tokens have"))
 	}
 	if skipped > 0 {
 		return fmt.Errorf("%s skipped, for the reasons above; all others are done", plural(int(skipped), "row was", "rows were"))

@@ -101,7 +101,8 @@ func TestImportPredecessor(t *testing.T) {
 	for range importBatch + 5 { // more than one transaction
 		texts = append(texts, i.token(t, good, nil))
 	}
-	texts = append(texts, i.token(t, sealed, old.Row{"max_requests": 5, "metadata": "no JSON"}), i.token(t, lost, nil))
+	limited := i.token(t, sealed, old.Row{"max_requests": 5, "metadata": "no JSON"})
+	texts = append(texts, limited, i.token(t, lost, nil))
 	i.token(t, twin, nil)
 	bad := i.token(t, good, old.Row{"token": "sk-CANARY-not-a-token"})
 	for n := range 3 {
@@ -145,6 +146,9 @@ func TestImportPredecessor(t *testing.T) {
 		rec, err := i.db.LoadToken(ctx, s.RowID(i.db.Pepper()))
 		if err != nil || !s.Matches(rec.Token.HashScheme, rec.Token.Hash, i.db.Pepper()) {
 			t.Fatalf("an imported token does not match its row: %v", err)
+		}
+		if left := rec.Token.Policy.MaxRequests; (text == limited) != (left != nil) || left != nil && *left != 3 {
+			t.Errorf("an imported token has the limits %+v", rec.Token.Policy.Limits)
 		}
 	}
 	if keys, err := i.db.Keys(ctx, uuid.FromStringOrNil(sealed)); err != nil || len(keys) != 1 || keys[0].Provider != "openai" {

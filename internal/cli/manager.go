@@ -50,6 +50,7 @@ type policy struct {
 	AllowedEndpoints []string          `json:"allowed_endpoints"`
 	AllowedIPs       []string          `json:"allowed_ips"`
 	Metadata         map[string]string `json:"metadata"`
+	limits
 }
 
 func (p *policy) pairs() []string {
@@ -58,13 +59,14 @@ func (p *policy) pairs() []string {
 		text, _ := json.Marshal(p.Metadata) // a map of strings always encodes
 		metadata = string(text)
 	}
-	return []string{
+	pairs := []string{
 		"allowed models", strings.Join(p.AllowedModels, ", "),
 		"allowed providers", strings.Join(p.AllowedProviders, ", "),
 		"allowed endpoints", strings.Join(p.AllowedEndpoints, ", "),
 		"allowed ips", strings.Join(p.AllowedIPs, ", "),
 		"metadata", metadata,
 	}
+	return append(pairs, p.limits.pairs()...)
 }
 
 // stamps are on every object.

@@ -21,7 +21,7 @@ func TestInspectAllocations(t *testing.T) {
 		"two params":      {`{"model":"gpt-4o","temperature":0.7,"user":"u","messages":[` + filler + `{}]}`, askedFor, 4},
 	} {
 		body := []byte(tc.body)
-		if n := testing.AllocsPerRun(200, func() { inspectJSON(body, tc.names) }); n > tc.want {
+		if n := testing.AllocsPerRun(200, func() { inspectJSON(body, tc.names, nil) }); n > tc.want {
 			t.Errorf("%s: %v allocations, want at most %v", name, n, tc.want)
 		}
 	}

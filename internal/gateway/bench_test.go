@@ -20,7 +20,7 @@ func BenchmarkInspect(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if in, problem := inspectJSON(body, nil); problem != scanOK || !in.stream {
+				if in, problem := inspectJSON(body, nil, nil); problem != scanOK || !in.stream {
 					b.Fatal("not read")
 				}
 			}

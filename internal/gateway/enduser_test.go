@@ -24,13 +24,13 @@ func TestEndUser(t *testing.T) {
 		"deeper":                {`{"messages":[{"user":"no","metadata":{"user_id":"no"}}]}`, nil, ""},
 		"the last one":          {`{"user":"a","metadata":{"user_id":"b"}}`, nil, "b"},
 		"a rule on user":        {`{"user":"anna"}`, []string{"user"}, "anna"},
-		"a rule on metadata":    {`{"metadata":{"user_id":"anna"}}`, []string{"metadata"}, ""},
+		"a rule on metadata":    {`{"metadata":{"user_id":"anna"}}`, []string{"metadata"}, "anna"},
 		"long":                  {`{"user":"` + long + `"}`, nil, strings.Repeat("é", 128) + "…"},
 		"long and all escapes":  {`{"user":"` + strings.Repeat(`\u00e9`, 400) + `"}`, nil, strings.Repeat("é", 128) + "…"},
 		"cut inside an escape":  {`{"user":"abc` + strings.Repeat(`\u00e9`, 400) + `"}`, nil, "abc" + strings.Repeat("é", 126) + "…"},
 		"nothing for the judge": {`{"user":"a","user":"b"}`, nil, "b"},
 	} {
-		in, problem := inspectJSON([]byte(tc.body), tc.names)
+		in, problem := inspectJSON([]byte(tc.body), tc.names, nil)
 		if problem != scanOK || in.endUser != tc.want {
 			t.Errorf("%s: %v, %q, want %q", name, problem, in.endUser, tc.want)
 		}

@@ -32,6 +32,7 @@ type exchange struct {
 	upload  bool
 	refused uuid.UUID // the token that was not accepted; whether it was right, the error says
 	named   [3]string // room for the models that the request names
+	asked   []string  // those that it does
 	scratch [1]byte
 
 	ctx     context.Context // ends with the client, or when the request is cut
@@ -45,6 +46,8 @@ type exchange struct {
 	headerT time.Time     // when the provider's header had come
 	reading time.Duration // what the client took to send its body
 	meter   meter
+
+	governed *governed // nil: no limit applies
 }
 
 // Serve answers a request that [Gateway.Match] says is ours and fills rec,
@@ -208,9 +211,7 @@ func (x *exchange) fail(err *apierr.Error) {
 	x.wrote = true
 	x.tellDenied(err)
 	x.publishRefusal()
-	if !x.g.cfg.HideHeaders {
-		x.exposeHeaders(x.w.Header())
-	}
+	x.addHeaders(x.w.Header())
 	apierr.Write(x.w, x.dialect(), err, x.rec.RequestID)
 }
 
@@ -272,6 +273,7 @@ func (x *exchange) finish() {
 	}
 	x.conclude(x.done)
 	x.account()
+	x.settleLimits()
 	x.publish()
 	x.meter.release()
 	if x.g.cfg.Observe != nil {

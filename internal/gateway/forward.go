@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,11 +43,17 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 	names := x.g.paramNames[x.route.Provider.Name]
 	if x.method == http.MethodGet || x.method == http.MethodHead {
 		in.params = newParams(names)
-		return x.judge(&in, scanOK, false)
+		if err := x.judge(&in, scanOK, false); err != nil {
+			return err
+		}
+		return x.govern(&ask{})
 	}
 	if x.upload && !x.mustInspect() {
 		in.params = newParams(names)
 		if err := x.judge(&in, scanOK, false); err != nil {
+			return err
+		}
+		if err := x.govern(&ask{}); err != nil {
 			return err
 		}
 		return x.takeUpload(req)
@@ -70,17 +75,25 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 	}
 	problem := scanNotJSON
 	in.params = newParams(names)
+	var size ask
+	var asked *ask // nil: nobody wants to know
+	if x.weighs() {
+		asked = &size
+	}
 	switch contentType := x.r.Header.Get("Content-Type"); {
 	case len(body) == 0:
 	case x.upload && isMultipart(contentType):
 		in, problem = inspectForm(body, contentType, names)
 	default:
-		in, problem = inspectJSON(body, names)
+		in, problem = inspectJSON(body, names, asked)
 	}
 	if err := x.judge(&in, problem, len(body) > 0); err != nil {
 		return err
 	}
 	x.rec.EndUser = in.endUser
+	if err := x.govern(&size); err != nil {
+		return err
+	}
 	x.captureRequest(body)
 	if in.stream {
 		body = x.askForUsage(body)
@@ -217,37 +230,4 @@ func (x *exchange) upstreamFailure(req *http.Request, err error) *apierr.Error {
 		return errUpstreamTimeout.WithCause(err)
 	}
 	return errUpstream.WithCause(err)
-}
-
-// exposeHeaders adds what a client may know about how it was served.
-func (x *exchange) exposeHeaders(h http.Header) {
-	values := make([]string, 2) // one array for two headers
-	values[0] = x.rec.RequestID
-	h["X-Llm-Proxy-Request-Id"] = values[0:1:1]
-	if names := x.g.names[x.rec.Provider]; names != nil {
-		h["X-Llm-Proxy-Provider"] = names
-	}
-	switch x.rec.Attempts {
-	case 1:
-		h["X-Llm-Proxy-Attempts"] = one
-	default:
-		h["X-Llm-Proxy-Attempts"] = []string{strconv.Itoa(x.rec.Attempts)}
-	}
-	b := make([]byte, 0, 64)
-	b = append(b, "llm-proxy;dur="...)
-	b = appendMillis(b, time.Since(x.rec.Started)-x.rec.Upstream)
-	if x.rec.Attempts > 0 {
-		b = append(b, ", upstream;dur="...)
-		b = appendMillis(b, x.rec.Upstream)
-	}
-	values[1] = string(b)
-	if theirs := h["Server-Timing"]; theirs != nil {
-		h["Server-Timing"] = append(theirs, values[1])
-	} else {
-		h["Server-Timing"] = values[1:2:2]
-	}
-}
-
-func appendMillis(b []byte, d time.Duration) []byte {
-	return strconv.AppendFloat(b, float64(max(d, 0))/float64(time.Millisecond), 'f', 3, 64)
 }

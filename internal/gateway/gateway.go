@@ -7,6 +7,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/price"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
@@ -63,6 +65,8 @@ type Config struct {
 	Prepare func(*event.Event)
 	// Prices are what calls cost; nil: nobody knows.
 	Prices *price.Table
+	// Limits are what requests are held against besides policy.
+	Limits Limits
 	// Observe is told of every request when it is over. It must not block.
 	Observe func(*Record)
 
@@ -80,6 +84,7 @@ type Gateway struct {
 	forwardGlobs []string
 	paramNames   map[string][]string // members with a rule besides model, by provider
 	names        map[string][]string // X-LLM-Proxy-Provider values
+	weighs       bool                // a limit of the gateway counts tokens
 }
 
 // New makes a gateway.
@@ -105,6 +110,16 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, paramNames: make(map[string][]string), names: make(map[string][]string)}
 	for _, glob := range cfg.ForwardHeaders {
 		g.forwardGlobs = append(g.forwardGlobs, strings.ToLower(glob))
+	}
+	for i := range cfg.Limits.Rules {
+		rule := &cfg.Limits.Rules[i]
+		if err := rule.Validate(); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+		g.weighs = g.weighs || rule.Kind == limit.Tokens
+	}
+	if g.cfg.Limits.Limiter != nil && g.cfg.Limits.Estimator == nil {
+		g.cfg.Limits.Estimator = new(limit.Estimator)
 	}
 	for _, p := range cfg.Providers.All() {
 		if cfg.Transports[p.Name] == nil {

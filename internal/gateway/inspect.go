@@ -62,8 +62,9 @@ var scanners = sync.Pool{New: func() any {
 var scanOptions = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
 // inspectJSON scans the top level of body for model, stream and the named
-// members; names must not hold "model".
-func inspectJSON(body []byte, names []string) (in inspection, problem scanProblem) {
+// members; names must not hold "model". What a, if it is not nil, wants to know it
+// is told.
+func inspectJSON(body []byte, names []string, a *ask) (in inspection, problem scanProblem) {
 	s := scanners.Get().(*scanner)
 	defer func() {
 		s.buf = bytes.Buffer{}
@@ -71,10 +72,10 @@ func inspectJSON(body []byte, names []string) (in inspection, problem scanProble
 	}()
 	s.buf = *bytes.NewBuffer(body)
 	s.decoder.Reset(&s.buf, scanOptions...)
-	return s.scan(body, names)
+	return s.scan(body, names, a)
 }
 
-func (s *scanner) scan(body []byte, names []string) (in inspection, problem scanProblem) {
+func (s *scanner) scan(body []byte, names []string, a *ask) (in inspection, problem scanProblem) {
 	d := s.decoder
 	in.params = newParams(names)
 	if d.PeekKind() != '{' {
@@ -96,38 +97,33 @@ func (s *scanner) scan(body []byte, names []string) (in inspection, problem scan
 		case match == matchStream && streamSeen, target != nil && target.present:
 			problem = max(problem, scanRepeated)
 		}
-		switch {
-		case match == matchStream:
-			streamSeen = true
-			value, err := d.ReadValue()
-			if err != nil {
-				return in, scanNotJSON
-			}
-			in.stream = value.Kind() == 't'
-		case target != nil:
-			if err := target.read(d); err != nil {
-				return in, scanNotJSON
-			}
-			if string(name) == memberUser && target.str {
-				in.endUser = truncate(target.text, maxRecordedUser)
-			}
-		case string(name) == memberUser, string(name) == memberMetadata:
-			wanted := jsontext.Kind('"')
-			if string(name) == memberMetadata {
-				wanted = '{'
-			}
-			value, err := d.ReadValue()
-			if err != nil {
-				return in, scanNotJSON
-			}
-			if user, ok := endUser(value); ok && value.Kind() == wanted {
-				in.endUser = user
-			}
-		default:
+		user, metadata := string(name) == memberUser, string(name) == memberMetadata
+		size := a.wants(name)
+		if match != matchStream && target == nil && !user && !metadata && size == sizeNone {
 			if err := d.SkipValue(); err != nil {
 				return in, scanNotJSON
 			}
+			continue
 		}
+		value, err := d.ReadValue()
+		if err != nil {
+			return in, scanNotJSON
+		}
+		switch {
+		case match == matchStream:
+			streamSeen = true
+			in.stream = value.Kind() == 't'
+		case target != nil:
+			if err := target.take(value); err != nil {
+				return in, scanNotJSON
+			}
+		}
+		if user && value.Kind() == '"' || metadata && value.Kind() == '{' {
+			if of, ok := endUser(value); ok {
+				in.endUser = of
+			}
+		}
+		a.take(size, value)
 	}
 	if _, err := d.ReadToken(); err != nil { // the closing brace
 		return in, scanNotJSON
@@ -207,11 +203,7 @@ func foldsTo(name []byte, s string) bool {
 	return len(name) >= len(s) && len(name) <= 3*len(s) && bytes.EqualFold(name, []byte(s))
 }
 
-func (m *member) read(d *jsontext.Decoder) error {
-	value, err := d.ReadValue()
-	if err != nil {
-		return err
-	}
+func (m *member) take(value jsontext.Value) error {
 	m.present = true
 	switch value.Kind() {
 	case '"':

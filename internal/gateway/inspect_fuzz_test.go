@@ -23,7 +23,7 @@ func FuzzInspect(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
-		in, problem := inspectJSON(body, askedFor)
+		in, problem := inspectJSON(body, askedFor, nil)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the scan changed the body")
 		}

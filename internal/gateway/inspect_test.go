@@ -49,7 +49,7 @@ func TestInspectReads(t *testing.T) {
 		"deep, allowed":         {body: `{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in, problem := inspectJSON([]byte(tc.body), askedFor)
+			in, problem := inspectJSON([]byte(tc.body), askedFor, nil)
 			if tc.params == nil {
 				tc.params = make([]member, len(askedFor))
 			}
@@ -115,7 +115,7 @@ func TestInspectRefuses(t *testing.T) {
 		"repeated before more bytes": {`{"model":1,"model":2}]`, scanNotJSON},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if in, problem := inspectJSON([]byte(tc.body), askedFor); problem != tc.want {
+			if in, problem := inspectJSON([]byte(tc.body), askedFor, nil); problem != tc.want {
 				t.Errorf("problem %d, want %d (%+v)", problem, tc.want, in)
 			}
 		})
@@ -131,7 +131,7 @@ func TestInspectFoldsLikeUnicode(t *testing.T) {
 			if strings.EqualFold(name, asked) {
 				want = scanAmbiguous
 			}
-			if _, problem := inspectJSON([]byte(`{"`+name+`":1}`), []string{asked}); problem != want {
+			if _, problem := inspectJSON([]byte(`{"`+name+`":1}`), []string{asked}, nil); problem != want {
 				t.Errorf("%s, asked for %s: problem %d, want %d", name, asked, problem, want)
 			}
 		}
@@ -141,14 +141,14 @@ func TestInspectFoldsLikeUnicode(t *testing.T) {
 // A rule may name stream itself, or a name that differs from another only in
 // case: what is asked for exactly is no look-alike.
 func TestInspectOfUnusualNames(t *testing.T) {
-	in, problem := inspectJSON([]byte(`{"stream":true}`), []string{"stream"})
+	in, problem := inspectJSON([]byte(`{"stream":true}`), []string{"stream"}, nil)
 	if problem != scanOK || !in.stream || in.params[0] != literal("true") {
 		t.Errorf("%+v, problem %d", in, problem)
 	}
-	if _, problem = inspectJSON([]byte(`{"stream":true,"stream":false}`), []string{"stream"}); problem != scanRepeated {
+	if _, problem = inspectJSON([]byte(`{"stream":true,"stream":false}`), []string{"stream"}, nil); problem != scanRepeated {
 		t.Errorf("problem %d, want repeated", problem)
 	}
-	in, problem = inspectJSON([]byte(`{"User":"a","user":"b"}`), []string{"User", "user"})
+	in, problem = inspectJSON([]byte(`{"User":"a","user":"b"}`), []string{"User", "user"}, nil)
 	if problem != scanOK || in.params[0] != text("a") || in.params[1] != text("b") {
 		t.Errorf("%+v, problem %d", in, problem)
 	}
@@ -158,9 +158,9 @@ func TestInspectOfUnusualNames(t *testing.T) {
 // used again.
 func TestInspectKeepsItsOwn(t *testing.T) {
 	body := []byte(`{"model":"first","user":"\u0041lice"}`)
-	in, _ := inspectJSON(body, askedFor)
+	in, _ := inspectJSON(body, askedFor, nil)
 	for range 50 {
-		inspectJSON([]byte(`{"model":"other","user":"\u0042obby"}`), askedFor)
+		inspectJSON([]byte(`{"model":"other","user":"\u0042obby"}`), askedFor, nil)
 	}
 	clear(body)
 	if in.model.text != "first" || in.params[0].text != "Alice" {

@@ -75,6 +75,7 @@ func (x *exchange) judge(in *inspection, problem scanProblem, hasBody bool) *api
 	if err != nil {
 		return err
 	}
+	x.asked = models
 	if len(models) > 0 {
 		x.rec.Model = truncate(models[0], maxRecordedModel)
 	}

@@ -21,6 +21,7 @@ type Record struct {
 	event.Event
 	RequestID    string // ID as text, which the client gets as X-LLM-Proxy-Request-Id
 	ProviderType string // the preset
+	Limit        string // that refused it: requests, tokens, concurrency, max_requests, budget_usd or unavailable
 	Operation    string // as gen_ai.operation.name; "" for what it does not name
 	Started      time.Time
 	Upstream     time.Duration // until the provider's response header

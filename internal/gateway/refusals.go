@@ -29,6 +29,7 @@ var (
 	errNoCredential    = noRetry(apierr.New(http.StatusBadGateway, apierr.CredentialsExhausted, "the project has no usable key for this provider; an operator must add or replace one"))
 	errCredential      = noRetry(apierr.New(http.StatusBadGateway, apierr.CredentialsExhausted, "the provider did not accept the project's key; an operator must replace it"))
 	errStore           = retryAfter(apierr.New(http.StatusServiceUnavailable, apierr.StoreUnavailable, "the proxy cannot check tokens at the moment; try again soon"), time.Second)
+	errLimiter         = retryAfter(apierr.New(http.StatusServiceUnavailable, apierr.LimiterUnavailable, "the proxy cannot count requests at the moment; try again soon"), time.Second)
 
 	// ErrStarting refuses requests until the database is open.
 	ErrStarting = retryAfter(apierr.New(http.StatusServiceUnavailable, apierr.Starting, "the proxy is starting; try again soon"), 2*time.Second)

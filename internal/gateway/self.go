@@ -65,9 +65,7 @@ func (x *exchange) serveSelf() *apierr.Error {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if !x.g.cfg.HideHeaders {
-		x.exposeHeaders(h)
-	}
+	x.addHeaders(h)
 	x.rec.Status, x.wrote = http.StatusOK, true
 	x.w.WriteHeader(http.StatusOK)
 	if x.method == http.MethodGet {

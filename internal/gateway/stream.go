@@ -22,9 +22,7 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }
 func (x *exchange) relay(resp *http.Response) *apierr.Error {
 	h := x.w.Header()
 	copyResponseHeader(h, resp.Header)
-	if !x.g.cfg.HideHeaders {
-		x.exposeHeaders(h)
-	}
+	x.addHeaders(h)
 	x.rec.Status = resp.StatusCode
 	x.rec.UpstreamRequestID = upstreamRequestID(resp.Header)
 	events := isEventStream(resp.Header)

@@ -26,6 +26,9 @@ func (x *exchange) serveTunnel() *apierr.Error {
 	if err := x.judge(&in, scanOK, false); err != nil {
 		return err
 	}
+	if err := x.govern(&ask{}); err != nil {
+		return err
+	}
 	x.rec.Stream = true
 	defer x.endTunnel()
 	err := x.g.cfg.Tunnel(x.w, x.bareHandshake())
@@ -139,9 +142,7 @@ func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Er
 	}
 	resp.Header = header
 	x.rec.Status, x.rec.UpstreamRequestID, x.wrote = resp.StatusCode, upstreamRequestID(resp.Header), true
-	if !x.g.cfg.HideHeaders {
-		x.exposeHeaders(resp.Header)
-	}
+	x.addHeaders(resp.Header)
 	return resp, nil
 }
 

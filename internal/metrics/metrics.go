@@ -20,6 +20,9 @@ var (
 	overheadBuckets = []float64{.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1}
 )
 
+// Limits are what may refuse a request.
+var Limits = []string{"requests", "tokens", "concurrency", "max_requests", "budget_usd", "unavailable"}
+
 // Set is all collectors. It is meant to be made once for a process: a set that
 // is registered again under a new configuration goes on counting where it was. It
 // implements [prometheus.Collector] and is safe for concurrent use.
@@ -31,6 +34,7 @@ type Set struct {
 	tokens    *prometheus.CounterVec
 	cost      *prometheus.CounterVec
 	attempts  *prometheus.CounterVec
+	refusals  *prometheus.CounterVec
 
 	inflight  *prometheus.Desc
 	waiting   *prometheus.Desc
@@ -41,12 +45,15 @@ type Set struct {
 	pending   *prometheus.Desc
 	lag       *prometheus.Desc
 	denials   *prometheus.Desc
+	shared    *prometheus.Desc
+	overshoot *prometheus.Desc
 
 	series series
 
-	mu      sync.Mutex
-	sources map[Source]struct{}
-	gone    State // the counts of sources that were removed
+	mu       sync.Mutex
+	sources  map[Source]struct{}
+	limiters map[Limiter]struct{}
+	gone     State // the counts of sources that were removed
 }
 
 // New makes a set whose counters are zero.
@@ -60,7 +67,7 @@ func New() *Set {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 	}
-	return &Set{
+	s := &Set{
 		requests:  counter("requests_total", "Requests that have ended.", "provider", "model", "status", "outcome"),
 		duration:  histogram("request_duration_seconds", "From the request's header to the last byte of the answer.", durationBuckets, "provider", "model"),
 		overhead:  histogram("overhead_seconds", "What the proxy itself took until the answer's header was out.", overheadBuckets, "provider"),
@@ -68,6 +75,7 @@ func New() *Set {
 		tokens:    counter("tokens_total", "Tokens by type: input holds cached and cache_write, output holds reasoning.", "provider", "model", "type"),
 		cost:      counter("cost_usd_total", "Cost of the requests whose model has a price.", "provider", "model"),
 		attempts:  counter("upstream_attempts_total", "Requests sent to providers.", "provider", "outcome"),
+		refusals:  counter("limit_refusals_total", "Requests refused by a limit.", "limit"),
 
 		inflight:  desc("inflight_requests", "Requests that are being served."),
 		waiting:   desc("events_uncommitted", "Events that wait for the database, in memory or on disk."),
@@ -79,13 +87,21 @@ func New() *Set {
 		lag:       desc("event_lag_seconds", "Age of the oldest event that the sink has still to get.", "sink"),
 		denials:   desc("audit_dropped_total", "Audit records of refusals lost since the process began, because there were too many at once or the database was away."),
 
-		series:  series{known: make(map[labels]*children)},
-		sources: make(map[Source]struct{}),
+		shared:    desc("limits_shared", "Whether limits are counted as configured: 0 while the Redis that nodes share is away."),
+		overshoot: desc("overshoot_usd_total", "What providers charged beyond the upper bound that was held for a request."),
+
+		series:   series{known: make(map[labels]*children)},
+		sources:  make(map[Source]struct{}),
+		limiters: make(map[Limiter]struct{}),
 	}
+	for _, limit := range Limits {
+		s.refusals.WithLabelValues(limit)
+	}
+	return s
 }
 
 func (s *Set) vectors() []prometheus.Collector {
-	return []prometheus.Collector{s.requests, s.duration, s.overhead, s.firstByte, s.tokens, s.cost, s.attempts}
+	return []prometheus.Collector{s.requests, s.duration, s.overhead, s.firstByte, s.tokens, s.cost, s.attempts, s.refusals}
 }
 
 // Describe implements [prometheus.Collector].
@@ -93,7 +109,7 @@ func (s *Set) Describe(ch chan<- *prometheus.Desc) {
 	for _, v := range s.vectors() {
 		v.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{s.inflight, s.waiting, s.published, s.dropped, s.delivered, s.failed, s.pending, s.lag, s.denials} {
+	for _, d := range []*prometheus.Desc{s.inflight, s.waiting, s.published, s.dropped, s.delivered, s.failed, s.pending, s.lag, s.denials, s.shared, s.overshoot} {
 		ch <- d
 	}
 }
@@ -104,4 +120,5 @@ func (s *Set) Collect(ch chan<- prometheus.Metric) {
 		v.Collect(ch)
 	}
 	s.collectSources(ch)
+	s.collectLimiters(ch)
 }

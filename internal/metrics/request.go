@@ -27,6 +27,7 @@ type Request struct {
 	Duration  time.Duration
 	Overhead  time.Duration // 0: nothing was answered
 	FirstByte time.Duration // 0: no body
+	Limit     string        // that refused it; "": none did
 
 	Input, Cached, CacheWrite, Output, Reasoning int64
 	CostNanoUSD                                  int64
@@ -64,6 +65,9 @@ func (s *Set) Observe(r *Request) {
 	}
 	if r.FirstByte > 0 {
 		c.firstByte.Observe(r.FirstByte.Seconds())
+	}
+	if r.Limit != "" {
+		s.refusals.WithLabelValues(r.Limit).Inc()
 	}
 	add(c.attempts, int64(r.Attempts))
 	add(c.input, r.Input)

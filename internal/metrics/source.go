@@ -21,6 +21,7 @@ type State struct {
 	Published    int64 // events that the log has taken
 	Dropped      int64 // events lost
 	AuditDropped int64
+	OvershootUSD float64 // spent beyond what was held for it
 	Sinks        []SinkState
 }
 
@@ -54,6 +55,41 @@ func (s *Set) Remove(source Source) {
 	s.gone.Published += last.Published
 	s.gone.Dropped += last.Dropped
 	s.gone.AuditDropped += last.AuditDropped
+	s.gone.OvershootUSD += last.OvershootUSD
+}
+
+// Limiter counts limits that nodes share.
+type Limiter interface {
+	// Shared reports whether they are shared at the moment.
+	Shared() bool
+}
+
+// AddLimiter has a limiter asked from now on.
+func (s *Set) AddLimiter(l Limiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limiters[l] = struct{}{}
+}
+
+// RemoveLimiter is the opposite of [Set.AddLimiter].
+func (s *Set) RemoveLimiter(l Limiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.limiters, l)
+}
+
+// collectLimiters tells whether every limiter is shared that should be.
+func (s *Set) collectLimiters(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	limiters := slices.Collect(maps.Keys(s.limiters))
+	s.mu.Unlock()
+	up := 1.0
+	for _, l := range limiters {
+		if !l.Shared() {
+			up = 0
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(s.shared, prometheus.GaugeValue, up)
 }
 
 func (s *Set) collectSources(ch chan<- prometheus.Metric) {
@@ -70,6 +106,7 @@ func (s *Set) collectSources(ch chan<- prometheus.Metric) {
 		sum.Published += state.Published
 		sum.Dropped += state.Dropped
 		sum.AuditDropped += state.AuditDropped
+		sum.OvershootUSD += state.OvershootUSD
 		for _, sink := range state.Sinks {
 			sinks[sink.Name] = sinks[sink.Name].plus(sink)
 		}
@@ -84,6 +121,7 @@ func (s *Set) collectSources(ch chan<- prometheus.Metric) {
 	send(s.published, prometheus.UntypedValue, float64(sum.Published))
 	send(s.dropped, prometheus.UntypedValue, float64(sum.Dropped))
 	send(s.denials, prometheus.CounterValue, float64(sum.AuditDropped))
+	send(s.overshoot, prometheus.CounterValue, sum.OvershootUSD)
 	for name, sink := range sinks {
 		send(s.delivered, prometheus.UntypedValue, float64(sink.Delivered), name)
 		send(s.failed, prometheus.UntypedValue, float64(sink.Failed), name)

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -20,12 +19,8 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
 
-// Members of a token's metadata that tell what the predecessor knew of it.
-const (
-	MetadataID          = "predecessor_id"
-	MetadataMaxRequests = "predecessor_max_requests"
-	MetadataRequests    = "predecessor_requests" // that were used of them
-)
+// MetadataID is the member of a token's metadata that tells its id in the predecessor.
+const MetadataID = "predecessor_id"
 
 // Reasons of revocations.
 const (
@@ -143,7 +138,7 @@ func (c *Converter) Token(row *TokenRow) (*Token, error) {
 	if err := c.limits(t, row); err != nil {
 		return nil, err
 	}
-	t.Policy.Metadata = c.metadata(t, row)
+	t.Policy.Metadata = metadata(t, row)
 	return t, nil
 }
 
@@ -152,8 +147,8 @@ func (c *Converter) revoke(t *Token, at *time.Time, reason string) {
 	t.Active, t.RevokedAt, t.RevokeReason = false, &when, reason
 }
 
-// limits takes over what is left of a lifetime's requests: a token that has none
-// left is revoked.
+// limits takes over what is left of a lifetime's requests, also of tokens that are
+// revoked, since that can be undone. A token that has none left is revoked.
 func (c *Converter) limits(t *Token, row *TokenRow) (err error) {
 	if t.Requests, err = parseCount("request_count", row.RequestCount); err != nil {
 		return err
@@ -168,17 +163,14 @@ func (c *Converter) limits(t *Token, row *TokenRow) (err error) {
 		c.revoke(t, nil, usedUp)
 	}
 	t.Limited = t.Active
-	t.Policy.Metadata = map[string]string{MetadataMaxRequests: strconv.FormatInt(most, 10), MetadataRequests: strconv.FormatInt(t.Requests, 10)}
+	t.Policy.MaxRequests = new(min(max(most-max(t.Requests, 0), 0), project.MaxLimit))
 	return nil
 }
 
-// metadata is what the token had of it, with our own members. What our rules
+// metadata is what the token had of it, with our own member. What our rules
 // refuse is left out: it restricts nothing.
-func (c *Converter) metadata(t *Token, row *TokenRow) map[string]string {
-	own := maps.Clone(t.Policy.Metadata)
-	if own == nil {
-		own = make(map[string]string)
-	}
+func metadata(t *Token, row *TokenRow) map[string]string {
+	own := make(map[string]string)
 	if id, err := parseID("id", row.ID); err == nil {
 		own[MetadataID] = id.String()
 	}

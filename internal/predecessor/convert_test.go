@@ -15,6 +15,7 @@ import (
 	"github.com/gofrs/uuid/v5"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/audit"
+	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
@@ -189,14 +190,21 @@ func TestTokenStates(t *testing.T) {
 		reason   string
 		revoked  time.Time
 		limited  bool
+		left     any // of max_requests; nil: no limit
 		metadata string
 	}{
 		"inactive":          {change: func(r *TokenRow) { r.IsActive = ptr("0") }, reason: revokedBefore, revoked: testNow},
 		"inactive since":    {change: func(r *TokenRow) { r.IsActive, r.DeactivatedAt = ptr("0"), ptr("2025-05-05") }, reason: revokedBefore, revoked: time.Date(2025, 5, 5, 0, 0, 0, 0, time.UTC)},
 		"unlimited":         {change: func(r *TokenRow) { r.MaxRequests = ptr("0") }, active: true},
-		"limited":           {change: func(r *TokenRow) { r.MaxRequests = ptr("10") }, active: true, limited: true, metadata: " predecessor_max_requests:10 predecessor_requests:7"},
-		"used up":           {change: func(r *TokenRow) { r.MaxRequests = ptr("7") }, reason: usedUp, revoked: testNow, metadata: " predecessor_max_requests:7 predecessor_requests:7"},
-		"used up, inactive": {change: func(r *TokenRow) { r.MaxRequests, r.IsActive = ptr("7"), ptr("0") }, reason: revokedBefore, revoked: testNow, metadata: " predecessor_max_requests:7 predecessor_requests:7"},
+		"limited":           {change: func(r *TokenRow) { r.MaxRequests = ptr("10") }, active: true, limited: true, left: int64(3)},
+		"limited, unused":   {change: func(r *TokenRow) { r.MaxRequests, r.RequestCount = ptr("10"), nil }, active: true, limited: true, left: int64(10)},
+		"limited, inactive": {change: func(r *TokenRow) { r.MaxRequests, r.IsActive = ptr("10"), ptr("0") }, reason: revokedBefore, revoked: testNow, left: int64(3)},
+		"odd count":         {change: func(r *TokenRow) { r.MaxRequests, r.RequestCount = ptr("10"), ptr("-5") }, active: true, limited: true, left: int64(10)},
+		"limited in name":   {change: func(r *TokenRow) { r.MaxRequests = ptr("9223372036854775807") }, active: true, limited: true, left: int64(project.MaxLimit)},
+		"below zero":        {change: func(r *TokenRow) { r.MaxRequests = ptr("-1") }, active: true},
+		"used up":           {change: func(r *TokenRow) { r.MaxRequests = ptr("7") }, reason: usedUp, revoked: testNow, left: int64(0)},
+		"more than used up": {change: func(r *TokenRow) { r.MaxRequests = ptr("3") }, reason: usedUp, revoked: testNow, left: int64(0)},
+		"used up, inactive": {change: func(r *TokenRow) { r.MaxRequests, r.IsActive = ptr("7"), ptr("0") }, reason: revokedBefore, revoked: testNow, left: int64(0)},
 		"metadata":          {change: func(r *TokenRow) { r.Metadata = ptr(`{"team":"a","n":1,"predecessor_id":"x","none":null}`) }, active: true, metadata: " n:1 team:a"},
 		"bad metadata":      {change: func(r *TokenRow) { r.Metadata = ptr(`[1]`) }, active: true},
 		"long metadata":     {change: func(r *TokenRow) { r.Metadata = ptr(`{"a":"` + strings.Repeat("x", 2000) + `","b":"c"}`) }, active: true, metadata: " b:c"},
@@ -211,6 +219,16 @@ func TestTokenStates(t *testing.T) {
 		}
 		if got.Active != tc.active || got.RevokeReason != tc.reason || got.Limited != tc.limited || (got.RevokedAt == nil) != tc.active || got.RevokedAt != nil && !got.RevokedAt.Equal(tc.revoked) {
 			t.Errorf("%s: %+v", name, got)
+		}
+		var left any
+		if n := got.Policy.MaxRequests; n != nil {
+			left = *n
+		}
+		if left != tc.left {
+			t.Errorf("%s: max_requests %v, want %v", name, left, tc.left)
+		}
+		if err := got.Policy.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 		members := fmt.Sprint(got.Policy.Metadata)
 		for _, want := range strings.Fields(tc.metadata + " predecessor_id:" + testID) {

@@ -19,6 +19,13 @@ type Maxima struct {
 	WebSearches, FileSearches, CodeExecutions int64
 	Images, Pages, AnnotatedPages             int64
 	Characters, TextMessages                  int64
+
+	// Mixed says that Input and Output may be tokens of any kind that the model has a
+	// price for: text, audio, pictures.
+	Mixed bool
+	// AnyTier says that nobody knows the service tier: any that has a price may be
+	// charged.
+	AnyTier bool
 }
 
 // What tokens of a kind may turn out to be. A provider may count a token of
@@ -32,6 +39,10 @@ var (
 	audioOutput = append([]counter{outputAudio}, plainOutput...)
 	imageOutput = append([]counter{outputImage}, plainOutput...)
 	videoOutput = append([]counter{outputVideo}, plainOutput...)
+
+	// A model without a price for one of these does not take it, or write it.
+	anyInput  = []counter{inputAudio, cacheReadAudio, inputImage, cacheReadImage, inputVideo}
+	anyOutput = []counter{outputAudio, outputImage, outputVideo}
 )
 
 // UpperBound is at least the Cost of every request that stays within the maxima:
@@ -42,6 +53,13 @@ var (
 // large to be an amount is math.MaxInt64.
 func (p *Price) UpperBound(m Maxima, serviceTiers ...string) (nanoUSD int64, complete bool) {
 	nanoUSD, complete = p.boundAt(&m, "")
+	if m.AnyTier {
+		for i := range p.tiers {
+			if n, ok := p.boundAt(&m, p.tiers[i].name); ok {
+				nanoUSD = max(nanoUSD, n)
+			}
+		}
+	}
 	for _, name := range serviceTiers {
 		n, ok := p.boundAt(&m, name)
 		nanoUSD, complete = max(nanoUSD, n), complete && ok
@@ -59,11 +77,16 @@ func (p *Price) boundAt(m *Maxima, serviceTier string) (nanoUSD int64, complete 
 	}
 	prompt := addSaturating(addSaturating(m.Input, m.InputAudio), addSaturating(m.InputImage, m.InputVideo))
 	b := bound{rates: r, prompt: prompt, complete: true}
-	b.tokens(m.Input, plainInput)
+	if m.Mixed {
+		b.anyTokens(m.Input, plainInput, anyInput)
+		b.anyTokens(m.Output, plainOutput, anyOutput)
+	} else {
+		b.tokens(m.Input, plainInput)
+		b.tokens(m.Output, plainOutput)
+	}
 	b.tokens(m.InputAudio, audioInput)
 	b.tokens(m.InputImage, imageInput)
 	b.tokens(m.InputVideo, videoInput)
-	b.tokens(m.Output, plainOutput)
 	b.tokens(m.OutputAudio, audioOutput)
 	b.tokens(m.OutputImage, imageOutput)
 	b.tokens(m.OutputVideo, videoOutput)
@@ -106,6 +129,26 @@ func (b *bound) tokens(n int64, may []counter) {
 		r := &b.rates[c]
 		b.complete = b.complete && r.known
 		dearest = max(dearest, r.dearest(b.prompt))
+	}
+	b.complete = b.complete && n > 0
+	b.token.add(uint64(n), dearest)
+}
+
+// anyTokens is tokens of kinds that need not have a price.
+func (b *bound) anyTokens(n int64, plain, others []counter) {
+	if n == 0 {
+		return
+	}
+	var dearest uint64
+	for _, c := range plain {
+		r := &b.rates[c]
+		b.complete = b.complete && r.known
+		dearest = max(dearest, r.dearest(b.prompt))
+	}
+	for _, c := range others {
+		if r := &b.rates[c]; r.known {
+			dearest = max(dearest, r.dearest(b.prompt))
+		}
 	}
 	b.complete = b.complete && n > 0
 	b.token.add(uint64(n), dearest)

@@ -28,6 +28,9 @@ type Preset struct {
 	// only if stream_options.include_usage asks for it. The others refuse that
 	// member, or report it anyway.
 	UsageOnRequest bool
+	// CompletionTokens says that chats go by max_completion_tokens, the newer name of
+	// max_tokens. Others may ignore it, and write as much as the model can.
+	CompletionTokens bool
 	// Keyless providers, those on the operator's own machines, work without a credential.
 	Keyless bool
 }
@@ -104,15 +107,15 @@ var (
 )
 
 var presets = []Preset{
-	{Type: "openai", BaseURL: "https://api.openai.com/v1", Endpoints: endpointsOpenAI, UsageOnRequest: true},
+	{Type: "openai", BaseURL: "https://api.openai.com/v1", Endpoints: endpointsOpenAI, UsageOnRequest: true, CompletionTokens: true},
 	{Type: "anthropic", BaseURL: "https://api.anthropic.com/v1", Auth: Auth{AuthHeader, "X-Api-Key"}, Dialect: apierr.Anthropic, Endpoints: endpointsAnthropic},
 	{
 		Type: "gemini", BaseURL: "https://generativelanguage.googleapis.com", UsageOnRequest: true, Auth: Auth{AuthHeader, "X-Goog-Api-Key"}, Dialect: apierr.Gemini,
 		Endpoints: endpointsGemini, Methods: methodsGemini, KeyRefusals: []string{"API_KEY_INVALID", "API key not valid", "API key expired"},
 	},
-	{Type: "azure_openai", Auth: Auth{AuthHeader, "Api-Key"}, Endpoints: endpointsAzure, RootOverlap: "openai", UsageOnRequest: true},
+	{Type: "azure_openai", Auth: Auth{AuthHeader, "Api-Key"}, Endpoints: endpointsAzure, RootOverlap: "openai", UsageOnRequest: true, CompletionTokens: true},
 	{
-		Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1", UsageOnRequest: true,
+		Type: "openrouter", BaseURL: "https://openrouter.ai/api/v1", UsageOnRequest: true, CompletionTokens: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/messages", "/v1/generation", "/v1/providers", "/v1/rerank"),
 	},
 	{
@@ -123,13 +126,13 @@ var presets = []Preset{
 			"/v1/files", "/v1/files/*", "/v1/batch/jobs", "/v1/batch/jobs/*"),
 	},
 	{
-		Type: "groq", BaseURL: "https://api.groq.com/openai/v1", UsageOnRequest: true,
+		Type: "groq", BaseURL: "https://api.groq.com/openai/v1", UsageOnRequest: true, CompletionTokens: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations",
 			"/v1/files", "/v1/files/*", "/v1/batches", "/v1/batches/*"),
 	},
 	{Type: "deepseek", BaseURL: "https://api.deepseek.com/v1", UsageOnRequest: true, Endpoints: append(slices.Clone(endpointsChat), "/v1/user/balance")},
 	{
-		Type: "xai", BaseURL: "https://api.x.ai/v1", UsageOnRequest: true, KeyRefusals: []string{"Incorrect API key provided"},
+		Type: "xai", BaseURL: "https://api.x.ai/v1", UsageOnRequest: true, CompletionTokens: true, KeyRefusals: []string{"Incorrect API key provided"},
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/responses/*", "/v1/messages", "/v1/images/generations", "/v1/images/edits",
 			"/v1/realtime", "/v1/language-models", "/v1/language-models/*", "/v1/embedding-models", "/v1/image-generation-models", "/v1/tokenize-text"),
 	},
@@ -138,7 +141,7 @@ var presets = []Preset{
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/messages"),
 	},
 	{
-		Type: "vllm", BaseURL: "http://localhost:8000/v1", Keyless: true, UsageOnRequest: true,
+		Type: "vllm", BaseURL: "http://localhost:8000/v1", Keyless: true, UsageOnRequest: true, CompletionTokens: true,
 		Endpoints: append(slices.Clone(endpointsChat), "/v1/responses", "/v1/responses/*", "/v1/messages", "/v1/messages/count_tokens",
 			"/v1/audio/transcriptions", "/v1/audio/translations", "/v1/rerank", "/v1/score", "/v1/realtime"),
 	},

@@ -72,6 +72,7 @@ type Provider struct {
 	IdleTimeout           time.Duration // 0: no limit
 	MaxIdleConnsPerHost   int
 	UsageOnRequest        bool // see [Preset]
+	CompletionTokens      bool // see [Preset]
 	KeyRefusals           []string
 	Keyless               bool // works without a credential
 	Endpoints             []string
@@ -107,7 +108,7 @@ func New(c Config) (*Provider, error) {
 		DialTimeout: c.DialTimeout, ResponseHeaderTimeout: c.ResponseHeaderTimeout, IdleTimeout: c.IdleTimeout,
 		MaxIdleConnsPerHost: c.MaxIdleConnsPerHost, KeyRefusals: preset.KeyRefusals, Keyless: preset.Keyless,
 		Endpoints: preset.Endpoints, Methods: preset.Methods, dialect: preset.Dialect, overlap: preset.RootOverlap,
-		modelPosts: preset.ModelPosts, UsageOnRequest: preset.UsageOnRequest,
+		modelPosts: preset.ModelPosts, UsageOnRequest: preset.UsageOnRequest, CompletionTokens: preset.CompletionTokens,
 	}
 	if c.Auth != nil {
 		p.Auth = *c.Auth

@@ -85,6 +85,7 @@ type Authority struct {
 type entry struct {
 	token          Token
 	rules          project.Rules
+	text           string // of its id
 	projectVersion int64 // of the project, when the token was read
 	age
 }
@@ -92,6 +93,7 @@ type entry struct {
 type projectEntry struct {
 	snapshot *project.Snapshot
 	rules    project.Rules
+	text     string // of its id
 	age
 }
 
@@ -109,8 +111,10 @@ type floor struct {
 type Identity struct {
 	Token        *Token
 	TokenRules   *project.Rules
+	TokenText    string // the token's id as text, made once
 	Project      *project.Snapshot
 	ProjectRules *project.Rules
+	ProjectText  string
 }
 
 // NewAuthority makes an authority over source. Close it.
@@ -231,7 +235,10 @@ func (a *Authority) accept(ctx context.Context, e *entry, now time.Time) (Identi
 	if !p.snapshot.Active {
 		return Identity{}, ErrProjectInactive
 	}
-	return Identity{Token: &e.token, TokenRules: &e.rules, Project: p.snapshot, ProjectRules: &p.rules}, nil
+	return Identity{
+		Token: &e.token, TokenRules: &e.rules, TokenText: e.text,
+		Project: p.snapshot, ProjectRules: &p.rules, ProjectText: p.text,
+	}, nil
 }
 
 func (a *Authority) clockOffset() time.Duration {

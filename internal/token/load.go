@@ -86,7 +86,7 @@ func (a *Authority) loadProject(ctx context.Context, id uuid.UUID) (*projectEntr
 // announced meanwhile: a slow read must not bring a revoked token back. The
 // check and the store are one step, under the lock that Changed takes.
 func (a *Authority) remember(rec *Record, now moment) (*entry, bool) {
-	e := &entry{token: rec.Token, rules: rec.Token.Policy.Compile(), projectVersion: rec.Project.Version}
+	e := &entry{token: rec.Token, rules: rec.Token.Policy.Compile(), text: rec.Token.ID.String(), projectVersion: rec.Project.Version}
 	e.stamp(now, a.opts.TTL)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -109,7 +109,7 @@ func (a *Authority) rememberProject(s *project.Snapshot, now moment) (*projectEn
 	if old, ok := a.projects.GetIfPresent(s.ID); ok && old.snapshot.Version > s.Version && !old.loadedAt.Before(now.Time) {
 		return old, true
 	}
-	p := &projectEntry{snapshot: s, rules: s.Policy.Compile()}
+	p := &projectEntry{snapshot: s, rules: s.Policy.Compile(), text: s.ID.String()}
 	p.stamp(now, a.opts.TTL)
 	a.projects.Set(s.ID, p)
 	return p, true

@@ -2,10 +2,12 @@ package storetest
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
 
@@ -18,6 +20,10 @@ func testProjects(t *testing.T, b *bundle) {
 		AllowedEndpoints: []string{"/v1/files/*"},
 		AllowedIPs:       []string{"10.0.0.0/8", "2001:db8::1"},
 		Metadata:         map[string]string{"team": "größe 漢字 \"\\ <&>", "b": ""},
+		Limits: project.Limits{
+			RPM: new(int64(0)), TPM: new(int64(1)), Concurrency: new(int64(2)), MaxRequests: new(int64(project.MaxLimit)),
+			BudgetUSD: new(usd.Amount(math.MaxInt64)), BudgetPeriod: project.Month, AllowUnpriced: true, AllowUnbounded: true,
+		},
 	}}
 	b.update(func(tx *storage.Tx) error {
 		now = tx.Now()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
+	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
 
@@ -16,7 +17,9 @@ func testTokens(t *testing.T, b *bundle) {
 	expires := time.Now().Add(time.Hour)
 	tok := b.newToken(p, "größe")
 	tok.ExpiresAt = &expires
-	tok.Policy = project.Policy{AllowedModels: []string{"m"}, Metadata: map[string]string{"k": "v"}}
+	tok.Policy = project.Policy{AllowedModels: []string{"m"}, Metadata: map[string]string{"k": "v"}, Limits: project.Limits{
+		MaxRequests: new(int64(0)), BudgetUSD: new(usd.Amount(1)), // a nanodollar
+	}}
 	b.update(func(tx *storage.Tx) error {
 		if err := tx.CreateToken(ctx, tok); err != nil {
 			return err

@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
+)
+
+// Limits are what requests are held against besides policy, and what counts them.
+type Limits struct {
+	// Limiter counts rates and concurrency; nil: they are not limited.
+	Limiter limit.Limiter
+	// Rules are the limits of this gateway's requests, without ids. Those of tokens
+	// and projects come with them.
+	Rules     []limit.Limit
+	OnFailure limit.Policy
+	// Estimator guesses what a request will use, for limits of tokens.
+	Estimator *limit.Estimator
+}
+
+// governed is what one request has taken of its limits.
+type governed struct {
+	demands  []limit.Demand
+	ticket   limit.Ticket
+	decision limit.Decision
+	weighed  bool // a limit of tokens is among them
+}
+
+var governedPool = sync.Pool{New: func() any { return new(governed) }}
+
+const perMinute = time.Minute
+
+// govern takes what the request needs of every limit that applies, or refuses it.
+func (x *exchange) govern(a *ask) *apierr.Error {
+	if x.g.cfg.Limits.Limiter == nil || !x.ruled() {
+		return nil
+	}
+	if x.governed == nil {
+		x.governed = governedPool.Get().(*governed)
+	}
+	return x.takeRates(a)
+}
+
+// ruled reports whether any rate or concurrency is limited for this request.
+func (x *exchange) ruled() bool {
+	t, p := &x.identity.Token.Policy.Limits, &x.identity.Project.Policy.Limits
+	return len(x.g.cfg.Limits.Rules) > 0 ||
+		t.RPM != nil || t.TPM != nil || t.Concurrency != nil ||
+		p.RPM != nil || p.TPM != nil || p.Concurrency != nil
+}
+
+// weighs reports whether tokens are limited, so that the body must say how many
+// it asks for.
+func (x *exchange) weighs() bool {
+	if x.g.cfg.Limits.Limiter == nil {
+		return false
+	}
+	return x.g.weighs || x.identity.Token.Policy.TPM != nil || x.identity.Project.Policy.TPM != nil
+}
+
+func (x *exchange) takeRates(a *ask) *apierr.Error {
+	v, cfg := x.governed, &x.g.cfg.Limits
+	v.collect(x)
+	if v.weighed {
+		weight := x.estimate(a)
+		for i := range v.demands {
+			if v.demands[i].Kind == limit.Tokens {
+				v.demands[i].Weight = weight
+			}
+		}
+	}
+	decision, err := cfg.Limiter.Take(x.r.Context(), limit.Request{Demands: v.demands, OnFailure: cfg.OnFailure}, &v.ticket)
+	switch {
+	case errors.Is(err, limit.ErrUnavailable):
+		x.rec.Limit = limitUnavailable
+		return errLimiter.WithCause(err)
+	case err != nil:
+		return errLimiter.WithCause(err)
+	}
+	v.decision = decision
+	if decision.Admitted {
+		return nil
+	}
+	return x.rateRefusal(&decision)
+}
+
+// collect fills in the demands: those of the token's policy, which take the place
+// of the gateway's of the same kind by the minute, those of the project's, and the
+// gateway's others.
+func (v *governed) collect(x *exchange) {
+	id := &x.identity
+	v.demands, v.weighed = v.demands[:0], false
+	own := &id.Token.Policy.Limits
+	v.add(x, limit.Token, own.RPM, own.TPM, own.Concurrency)
+	theirs := &id.Project.Policy.Limits
+	v.add(x, limit.Project, theirs.RPM, theirs.TPM, theirs.Concurrency)
+	for _, rule := range x.g.cfg.Limits.Rules {
+		if rule.Scope == limit.Token {
+			switch {
+			case rule.Kind == limit.Requests && rule.Window == perMinute && own.RPM != nil,
+				rule.Kind == limit.Tokens && rule.Window == perMinute && own.TPM != nil,
+				rule.Kind == limit.Concurrency && own.Concurrency != nil:
+				continue
+			}
+		}
+		v.demand(x, rule)
+	}
+}
+
+func (v *governed) add(x *exchange, scope limit.Scope, rpm, tpm, concurrency *int64) {
+	if rpm != nil {
+		v.demand(x, limit.Limit{Key: limit.Key{Scope: scope, Kind: limit.Requests, Window: perMinute}, Amount: *rpm})
+	}
+	if tpm != nil {
+		v.demand(x, limit.Limit{Key: limit.Key{Scope: scope, Kind: limit.Tokens, Window: perMinute}, Amount: *tpm})
+	}
+	if concurrency != nil {
+		v.demand(x, limit.Limit{Key: limit.Key{Scope: scope, Kind: limit.Concurrency}, Amount: *concurrency})
+	}
+}
+
+// demand adds a limit with the id of whoever it is for.
+func (v *governed) demand(x *exchange, l limit.Limit) {
+	switch l.Scope {
+	case limit.Token:
+		l.ID, l.Project = x.identity.TokenText, x.identity.ProjectText
+	case limit.Project:
+		l.ID, l.Project = x.identity.ProjectText, x.identity.ProjectText
+	case limit.IP:
+		l.ID = limit.Network(x.g.cfg.ClientIP(x.r))
+	}
+	v.weighed = v.weighed || l.Kind == limit.Tokens
+	v.demands = append(v.demands, limit.Demand{Limit: l, Weight: 1})
+}
+
+// rateRefusal is the answer to a request for which there is no room.
+func (x *exchange) rateRefusal(d *limit.Decision) *apierr.Error {
+	l := &d.Refused
+	x.rec.Limit = l.Kind.String()
+	e := *errRate
+	e.Metadata = map[string]string{"limit": l.Kind.String(), "scope": l.Scope.String()}
+	switch {
+	case d.Never:
+		e.Message = "this request asks for more " + l.Kind.String() + " than its " + l.Scope.String() + " may use at all"
+		e.Retry = apierr.RetryNo
+		return &e
+	case l.Kind == limit.Concurrency:
+		e.Message = "as many requests of this " + l.Scope.String() + " are under way as may be; try again when one has ended"
+	default:
+		e.Message = "the " + l.Scope.String() + " has used its " + l.Kind.String() + " of this time; try again later"
+	}
+	if e.RetryAfter = d.RetryAfter; d.RetryAfter > maxRetryWait {
+		e.Retry = apierr.RetryNo
+	}
+	return &e
+}
+
+// maxRetryWait is up to where a client may sensibly wait by itself.
+const maxRetryWait = time.Minute
+
+// settleLimits gives back what the request has not used, when it is over.
+func (x *exchange) settleLimits() {
+	v := x.governed
+	if v == nil {
+		return
+	}
+	if v.weighed {
+		if in, out := x.rec.InputTokens, x.rec.OutputTokens; in.Known && out.Known {
+			v.ticket.Settle(in.N + out.N)
+			if x.rec.Outcome == OutcomeOK && !x.rec.Estimated && x.rec.UsageSource != "" {
+				x.g.cfg.Limits.Estimator.Observe(x.rec.Model, out.N)
+			}
+		}
+	}
+	v.ticket.Release()
+	x.governed = nil
+	governedPool.Put(v)
+}
+
+var errRate = apierr.New(http.StatusTooManyRequests, apierr.RateLimited, "")
+
+// limitUnavailable is the limit's name when nobody can tell.
+const limitUnavailable = "unavailable"
