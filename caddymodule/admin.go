@@ -100,10 +100,12 @@ func (a *App) newAPI() *adminapi.API {
 			}
 			return ""
 		},
-		Events:  db.adminEvents(),
-		Refused: db.audit.recorder,
-		Logger:  a.logger,
-		Version: version(),
+		Events:   db.adminEvents(),
+		Balances: db.balances,
+		Cache:    adminCache{a.runtime},
+		Refused:  db.audit.recorder,
+		Logger:   a.logger,
+		Version:  version(),
 	})
 }
 

@@ -57,6 +57,9 @@ type App struct {
 	// the configuration is loaded; docs/metering.md describes it. Default: none.
 	Prices string `json:"prices,omitempty"`
 
+	// Where answers are kept.
+	Cache *Cache `json:"cache,omitempty"`
+
 	// How requests are recorded, and where the records go.
 	Events *Events `json:"events,omitempty"`
 
@@ -127,6 +130,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := a.runtime.useRedis(redis, a.logger); err != nil {
 			return err
 		}
+	}
+	if _, err := a.cacheConfig(); err != nil {
+		return err
 	}
 	return a.runtime.useLimiter(a.logger)
 }

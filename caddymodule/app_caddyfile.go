@@ -44,6 +44,11 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		management_token <secret>
 //		audit { … }
 //		prices <file>
+//		cache {
+//			memory <size>
+//			max_object <size>
+//			redis on|off
+//		}
 //		events { … }
 //		provider <name> {
 //			type <preset>
@@ -89,12 +94,14 @@ func (a *App) unmarshal(d *caddyfile.Dispenser) error {
 			if a.Prices, err = oneArg(d); err == nil {
 				err = noBlock(d)
 			}
+		case "cache":
+			a.Cache, err = parseCache(d)
 		case "events":
 			a.Events, err = parseEvents(d)
 		case "provider":
 			err = a.parseProvider(d)
 		default:
-			err = unknownOption(d, "database, redis, encryption_key, management_token, provider, audit, prices, events")
+			err = unknownOption(d, "database, redis, encryption_key, management_token, provider, audit, prices, cache, events")
 		}
 		if err != nil {
 			return err

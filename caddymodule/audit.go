@@ -171,12 +171,16 @@ func (d *database) keepAudit() {
 	})
 }
 
+// oldLedgerAge is how long what was spent in a period can be looked up.
+const oldLedgerAge = 90 * 24 * time.Hour
+
 // chores are what housekeeping does.
 func (d *database) chores() []housekeeping.Job {
 	store := d.store.Load()
 	return []housekeeping.Job{
 		{Name: "expired and revoked tokens", Age: deadTokenGrace, Delete: store.DeleteDeadTokens},
 		{Name: "audit", Age: d.audit.current().retention, Delete: store.DeleteOldAudit},
+		{Name: "budgets of past periods", Age: oldLedgerAge, Delete: store.DeleteOldLedger},
 		{Name: "events", Age: time.Duration(d.eventRetention.Load()), Batch: eventChore, Delete: store.DeleteOldEvents},
 	}
 }

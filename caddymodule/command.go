@@ -30,7 +30,7 @@ set one up. Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			group(cmd,
 				projectCommand(), keyCommand(), tokenCommand(), migrateCommand(), encryptCommand(), importCommand(),
-				copyCommand(), backupCommand(), restoreCommand(), auditCommand(), usageCommand(), requestsCommand(), eventsCommand(), keygenCommand(), chatCommand(), simulateCommand(), doctorCommand(),
+				copyCommand(), backupCommand(), restoreCommand(), auditCommand(), usageCommand(), requestsCommand(), eventsCommand(), cacheCommand(), keygenCommand(), chatCommand(), simulateCommand(), doctorCommand(),
 			)
 			globalFlags(cmd)
 			// Subcommands without one of their own use it too.

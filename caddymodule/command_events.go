@@ -20,8 +20,8 @@ func eventsLag() *cobra.Command {
 }
 
 func eventsTail() *cobra.Command {
-	cmd := leaf("tail", "Shows the newest requests, and those to come, until interrupted", 0, 0, managed(func(i *invocation, m *cli.Manager) error {
-		return i.follow(m, i.requestFilter())
+	cmd := leaf("tail", "Shows the newest requests, and those to come with the alerts among them, until interrupted", 0, 0, managed(func(i *invocation, m *cli.Manager) error {
+		return i.follow(m.FollowEvents)
 	}))
 	requestFlags(cmd)
 	cmd.Flags().Int("limit", 10, "how many to begin with")

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,7 +16,7 @@ func requestsCommand() *cobra.Command {
 	cmd := leaf("requests", "Lists requests, newest first", 0, 0, managed(func(i *invocation, m *cli.Manager) error {
 		filter := i.requestFilter()
 		if i.on("follow") {
-			return i.follow(m, filter)
+			return i.follow(m.FollowRequests)
 		}
 		if !i.given("limit") {
 			filter.Limit = 100
@@ -26,7 +27,7 @@ func requestsCommand() *cobra.Command {
 	cmd.Flags().String("from", "", "a day, a time, or how long ago: 2030-01-31, 2030-01-31T18:00:00Z, 12h, 7d")
 	cmd.Flags().String("to", "", "likewise; a day is shown to its end")
 	cmd.Flags().Int("limit", 0, "how many at most; 0: all (default 100)")
-	cmd.Flags().Bool("follow", false, "go on with those to come, as events tail does")
+	cmd.Flags().Bool("follow", false, "go on with those to come, as events tail does with alerts too")
 	cmd.AddCommand(leaf("get ID", "Shows a request, by the X-LLM-Proxy-Request-Id that its client got", 1, 1, managed(func(i *invocation, m *cli.Manager) error {
 		return m.GetRequest(i.cmd.Context(), i.arg(0))
 	})))
@@ -48,9 +49,9 @@ func (i *invocation) requestFilter() cli.RequestFilter {
 	return filter
 }
 
-// follow shows requests until it is interrupted.
-func (i *invocation) follow(m *cli.Manager, filter cli.RequestFilter) error {
+// follow shows what is to come until it is interrupted.
+func (i *invocation) follow(show func(context.Context, cli.RequestFilter) error) error {
 	ctx, stop := signal.NotifyContext(i.cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return m.FollowRequests(ctx, filter)
+	return show(ctx, i.requestFilter())
 }

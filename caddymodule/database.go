@@ -16,7 +16,9 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/eventredis"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
+	"github.com/sofatutor/caddy-llm-proxy/internal/ledger"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
+	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
 )
@@ -47,6 +49,9 @@ type database struct {
 	sinks     *sinks
 	store     atomic.Pointer[storage.DB]
 	events    atomic.Pointer[event.Log]
+	ledger    atomic.Pointer[ledger.Ledger]
+	caches    caches
+	ring      *secret.Keyring // made with store
 
 	// Made when the database is opened:
 	eventSwitch *eventredis.Switch
@@ -110,6 +115,7 @@ func (d *database) close() {
 	d.inflight.Close()
 	d.sinks.close()
 	d.audit.close()
+	d.stopLedger()
 	d.stopEvents()
 	counted.Remove(d)
 	if store := d.store.Load(); store != nil {
@@ -223,6 +229,7 @@ func (d *database) connect() error {
 		if err != nil {
 			return err
 		}
+		d.ring = ring
 		store, err = storage.New(storage.Config{
 			Driver: d.cfg.driver, DSN: d.cfg.dsn, Keyring: ring, Logger: d.logger,
 			NoMigrate: d.cfg.noMigrate, MaxConns: d.cfg.maxConns, StatementTimeout: d.cfg.statementTimeout,
@@ -233,6 +240,8 @@ func (d *database) connect() error {
 		store.OnChange(d.changed)
 		store.OnCommit(d.announcers.announce)
 		store.OnGap(d.missed)
+		store.OnGap(d.purgesMissed)
+		store.OnPurge(d.purged)
 		store.OnAudit(d.audit.heard)
 		d.store.Store(store)
 	}
@@ -243,6 +252,11 @@ func (d *database) connect() error {
 	}
 	if err := d.startEvents(store); err != nil {
 		return err
+	}
+	if d.ledger.Load() == nil {
+		if err := d.startLedger(store); err != nil {
+			return err
+		}
 	}
 	d.state = databaseOpen
 	close(d.ready)

@@ -3,6 +3,7 @@
 //	llm_proxy                      the app: database, secrets, providers
 //	http.handlers.llm_proxy        the data path, directive llm_proxy
 //	http.handlers.llm_proxy_admin  the management side, directive llm_proxy_admin
+//	admin.api.llm_proxy            /llm_proxy/… on Caddy's admin endpoint
 //	caddy llm-proxy …              the command line
 //
 // A site needs two lines, in any order:

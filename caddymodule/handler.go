@@ -25,6 +25,7 @@ import (
 // `{llm.token.id}` | the token's id, which is not secret
 // `{llm.provider}` | the provider that served the request
 // `{llm.model}` | the model that the request asked for
+// `{llm.cache}` | hit, stale, miss, revalidated, coalesced or bypass; empty without a cache
 // `{llm.tokens.input}` | the tokens of the prompt, cached ones included; empty if not known
 // `{llm.tokens.output}` | the tokens of the answer, reasoning included; empty if not known
 // `{llm.cost_usd}` | what the request cost; empty if not known
@@ -64,6 +65,9 @@ type Handler struct {
 	// What happens while the configured Redis, which counts for all nodes, is away:
 	// local lets this node's share of each limit pass, deny answers 503. Default: local.
 	OnLimiterFailure string `json:"on_limiter_failure,omitempty"`
+
+	// Which answers are kept and given again. Default: none.
+	Cache *HandlerCache `json:"cache,omitempty"`
 
 	gateway *gateway.Gateway
 	runtime *runtime
@@ -105,7 +109,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("llm_proxy > provider %s: %w", p.Name, err)
 		}
 	}
-	limits, err := h.limits(app.runtime.limiter)
+	limits, err := h.limits(app.runtime)
+	if err != nil {
+		return err
+	}
+	cache, err := h.cache(app)
 	if err != nil {
 		return err
 	}
@@ -121,7 +129,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		MaxBody: h.MaxBody, MaxUpload: h.MaxUpload, ForwardHeaders: h.ForwardHeaders,
 		HideHeaders: h.ExposeHeaders != nil && !*h.ExposeHeaders,
 		Events:      app.runtime.db, Durable: app.events.beforeResponse, Capture: app.events.capture(), Prepare: app.events.prepare(),
-		Limits: limits,
+		Limits: limits, Cache: cache,
 		Prices: app.prices, Observe: observer(app.prices),
 		Logger: ctx.Slogger(),
 	})

@@ -24,6 +24,7 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		token_limit <scope> <n>/<window>
 //		concurrency <scope> <n>
 //		on_limiter_failure local|deny
+//		cache { … }
 //		forward_headers <globs...>
 //		expose_headers on|off
 //	}
@@ -54,6 +55,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if h.OnLimiterFailure, err = oneArg(d); err == nil && h.OnLimiterFailure != failLocal && h.OnLimiterFailure != failDeny {
 				err = d.Errf("%q is neither local nor deny", h.OnLimiterFailure)
 			}
+		case "cache":
+			h.Cache, err = parseHandlerCache(d)
 		case "provider":
 			h.Provider, err = oneArg(d)
 		case "max_body":
@@ -65,7 +68,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "expose_headers":
 			h.ExposeHeaders, err = parseSwitch(d)
 		default:
-			err = unknownOption(d, "provider, max_body, max_upload, rate_limit, token_limit, concurrency, on_limiter_failure, forward_headers, expose_headers")
+			err = unknownOption(d, "provider, max_body, max_upload, rate_limit, token_limit, concurrency, on_limiter_failure, cache, forward_headers, expose_headers")
 		}
 		if err != nil {
 			return err

@@ -45,8 +45,8 @@ const (
 )
 
 // limits resolves the handler's limits.
-func (h *Handler) limits(p *limiterPool) (gateway.Limits, error) {
-	all := gateway.Limits{Limiter: p.Limiter, Estimator: &p.estimator}
+func (h *Handler) limits(r *runtime) (gateway.Limits, error) {
+	all := gateway.Limits{Limiter: r.limiter.Limiter, Estimator: &r.limiter.estimator, Ledger: r.db}
 	add := func(option, scope string, l limit.Limit) error {
 		var ok bool
 		if l.Scope, ok = limitScopes[scope]; !ok {

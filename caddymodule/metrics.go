@@ -36,7 +36,7 @@ func observer(prices *price.Table) func(*gateway.Record) {
 		counted.Observe(&metrics.Request{
 			Provider: rec.Provider, Model: modelLabel(prices, rec), Answered: rec.Attempts > 0 && rec.Status > 0 && rec.Status < 300,
 			Status: rec.Status, Outcome: rec.Outcome, Attempts: rec.Attempts,
-			Duration: rec.Latency, Overhead: rec.Overhead, FirstByte: rec.FirstByte, Limit: rec.Limit,
+			Duration: rec.Latency, Overhead: rec.Overhead, FirstByte: rec.FirstByte, Limit: rec.Limit, Cache: rec.Cache, OvershootNanoUSD: rec.Overshoot,
 			Input: rec.InputTokens.N, Cached: rec.CachedTokens.N, CacheWrite: rec.CacheWriteTokens.N,
 			Output: rec.OutputTokens.N, Reasoning: rec.ReasoningTokens.N, CostNanoUSD: rec.CostNanoUSD.N,
 		})

@@ -47,6 +47,7 @@ func (r *logRecord) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("outcome", r.Outcome)
 	addString(enc, "code", r.Code)
 	addString(enc, "limit", r.Limit)
+	addString(enc, "cache", r.Cache)
 	enc.AddBool("stream", r.Stream)
 	enc.AddInt("attempts", r.Attempts)
 	enc.AddDuration("duration", r.Latency)
@@ -105,6 +106,8 @@ func (p *placeholders) value(key string) (any, bool) {
 		return p.Provider, true
 	case "llm.model":
 		return p.Model, true
+	case "llm.cache":
+		return p.Cache, true
 	case "llm.tokens.input":
 		return countText(p.InputTokens), true
 	case "llm.tokens.output":

@@ -12,6 +12,7 @@ func init() {
 	caddy.RegisterModule(new(App))
 	caddy.RegisterModule(new(Handler))
 	caddy.RegisterModule(new(Admin))
+	caddy.RegisterModule(new(LocalAPI))
 	caddy.RegisterModule(new(CertStorage))
 	caddy.RegisterModule(new(FileSink))
 	caddy.RegisterModule(new(WebhookSink))

@@ -29,6 +29,7 @@ type runtime struct {
 	redisKey  string     // of its settings
 	announcer *announcer // through redis
 	limiter   *limiterPool
+	cache     *cachePool // nil: no handler has one
 
 	mu         sync.Mutex
 	keys       []string // to give back, once each

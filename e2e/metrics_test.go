@@ -29,6 +29,7 @@ var metricLabels = map[string]string{
 	"llm_proxy_cost_usd_total":             "provider model",
 	"llm_proxy_upstream_attempts_total":    "provider outcome",
 	"llm_proxy_limit_refusals_total":       "limit",
+	"llm_proxy_cache_requests_total":       "result",
 	"llm_proxy_limits_shared":              "",
 	"llm_proxy_overshoot_usd_total":        "",
 	"llm_proxy_inflight_requests":          "",

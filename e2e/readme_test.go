@@ -108,6 +108,12 @@ func TestReadme(t *testing.T) {
 			if !strings.Contains(out, "my-team") || !strings.Contains(out, "COST $") {
 				t.Errorf("usage and requests show\n%s", out)
 			}
+		case strings.Contains(block, "--budget-usd"):
+			id = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).FindString(shell("bin/caddy llm-proxy token list --json"))
+			shell(block)
+			if got := p.do(t, chat(token, "gpt-4o-mini", false)); got.header.Get("X-Ratelimit-Limit-Requests") != "60" {
+				t.Errorf("after %s: %d %v", block, got.status, got.header)
+			}
 		case strings.Contains(block, "token revoke"):
 			id = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).FindString(shell("bin/caddy llm-proxy token list --json"))
 			shell(block)

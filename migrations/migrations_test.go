@@ -109,6 +109,9 @@ func fill(t *testing.T, db *sql.DB) {
 		{`INSERT INTO usage_hourly (hour, project_id, token_id, provider, model, end_user, requests, errors, cache_hits, input_tokens, cached_tokens,
 			cache_write_tokens, output_tokens, reasoning_tokens, cost_nano_usd, unpriced, estimated) VALUES (0, $1, $2, '', '', '', 1, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0)`, []any{project, tok}},
 		{`INSERT INTO meta (name, value) VALUES ('n', 'v')`, nil},
+		{`INSERT INTO ledger (scope, scope_id, unit, period, period_start, limit_amount, version, updated_at) VALUES ('token', $1, 'requests', 'total', 0, 1, 1, 1)`, []any{tok}},
+		{`INSERT INTO ledger_leases (scope, scope_id, unit, period, period_start, holder, granted, used, returned, expires_at, updated_at)
+			VALUES ('token', $1, 'requests', 'total', 0, $2, 3, 1, 1, 1, 1)`, []any{tok, entry}},
 	} {
 		if _, err := db.Exec(insert.query, insert.args...); err != nil {
 			t.Fatal(err)
@@ -198,6 +201,13 @@ func testStrictTables(t *testing.T, db *sql.DB, dialect Dialect) {
 		`UPDATE events SET payload = NULL`,
 		`UPDATE event_cursors SET position = -1`,
 		`UPDATE event_dead SET requeued = 2`,
+		`UPDATE ledger SET scope = 'everybody'`,
+		`UPDATE ledger SET unit = 'eur'`,
+		`UPDATE ledger SET period = 'hour'`,
+		`UPDATE ledger SET leased = -1`,
+		`UPDATE ledger SET spent = -1`,
+		`UPDATE ledger_leases SET used = 3`,
+		`UPDATE ledger_leases SET holder = 'x'`,
 		`DELETE FROM projects`,
 	} {
 		if _, err := db.Exec(query); err == nil {

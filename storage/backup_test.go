@@ -126,7 +126,7 @@ func testBackupUnderLoad(t *testing.T, dsn string) {
 	var writes atomic.Int64
 	var load sync.WaitGroup
 	load.Go(func() {
-		pace := time.NewTicker(time.Millisecond)
+		pace := time.NewTicker(5 * time.Millisecond)
 		defer pace.Stop()
 		for n := int64(0); !stop.Load(); <-pace.C {
 			n++
@@ -159,7 +159,7 @@ func testBackupUnderLoad(t *testing.T, dsn string) {
 	defer stop.Store(true)
 	for range 3 {
 		before := writes.Load()
-		eventually(t, time.Minute, "the writer goes on", func() bool { return writes.Load() > before })
+		eventually(t, "the writer goes on", func() bool { return writes.Load() > before })
 		raw := rawDB(t, backup(t, db))
 		var torn, orphans, distinct, rows int64
 		err := raw.QueryRow(`SELECT (SELECT COUNT(*) FROM projects WHERE name LIKE 'project %' AND id NOT IN (SELECT id FROM tokens)),
@@ -212,7 +212,7 @@ func testRestoreReplaces(t *testing.T, dsn string) {
 	if err != nil || report.Changed() != 2+5 {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	eventually(t, time.Minute, "who has the database open hears of it", func() bool { _, gaps := heard.all(); return gaps > 0 })
+	eventually(t, "who has the database open hears of it", func() bool { _, gaps := heard.all(); return gaps > 0 })
 	m.authenticates(t, dsn)
 	for _, s := range later {
 		if _, err := db.LoadToken(t.Context(), s.ID); !errors.Is(err, ErrNotFound) {

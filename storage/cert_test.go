@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
-	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 )
 
 // certPEM stands for what Caddy stores.
@@ -222,7 +221,7 @@ func TestCertPlans(t *testing.T) {
 		t.Errorf("SQLite: %s", plan)
 	}
 
-	db = openDB(t, testdb.Postgres(t))
+	db = openDB(t, newPostgresDSN(t))
 	exec(t, db, `INSERT INTO cert_store (name, sealed, size, updated_at) SELECT 'certificates/' || n, ''::bytea, 0, 0 FROM generate_series(1, 20000) n`)
 	exec(t, db, `ANALYZE cert_store`)
 	if err := db.conns.Load().writer.QueryRow(`EXPLAIN (FORMAT JSON) `+query, subtree.args...).Scan(&plan); err != nil {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 )
@@ -122,7 +121,7 @@ func testRestoreKilled(t *testing.T, dsn string) {
 	if _, err := Restore(t.Context(), Config{Driver: driverOf(dsn), DSN: dsn, Keyring: testKeyring(t)}, file, CopyOptions{Replace: true}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the node uses the new pepper", func() bool {
+	eventually(t, "the node uses the new pepper", func() bool {
 		_, gaps := heard.all()
 		return gaps > 0 && bytes.Equal(node.Pepper(), m.pepper)
 	})

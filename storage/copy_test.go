@@ -21,7 +21,8 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/migrations"
 )
 
-// onPairs runs a test with an empty database of each kind as source and target.
+// onPairs runs a test with a database of each kind as source, without data, and as
+// target, of which there is nothing yet: no file, an empty database.
 func onPairs(t *testing.T, test func(t *testing.T, from, to string)) {
 	pairs(t, true, test)
 }
@@ -32,18 +33,27 @@ func acrossKinds(t *testing.T, test func(t *testing.T, from, to string)) {
 }
 
 func pairs(t *testing.T, equals bool, test func(t *testing.T, from, to string)) {
-	kinds := map[string]func(t *testing.T) string{
-		"sqlite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "sub", "llm-proxy.db") },
-		"postgres": func(t *testing.T) string { return testdb.Postgres(t) },
-	}
+	fresh := map[string]func(t testing.TB) string{"sqlite": newFile, "postgres": newPostgresDSN}
 	for _, from := range []string{"sqlite", "postgres"} {
 		for _, to := range []string{"sqlite", "postgres"} {
 			if from == to && !equals {
 				continue
 			}
-			t.Run(from+" to "+to, func(t *testing.T) { test(t, kinds[from](t), kinds[to](t)) })
+			t.Run(from+" to "+to, func(t *testing.T) {
+				t.Parallel()
+				test(t, fresh[from](t), nothing(t, to))
+			})
 		}
 	}
+}
+
+// nothing is where a database of the kind may be made.
+func nothing(t testing.TB, kind string) string {
+	t.Helper()
+	if kind == "sqlite" {
+		return noFile(t)
+	}
+	return testdb.Postgres(t)
 }
 
 func copyDB(t testing.TB, from, to string, o CopyOptions) (*CopyReport, error) {
@@ -147,6 +157,7 @@ func makeMoved(t testing.TB, dsn string, tokens int) *moved {
 		}
 	}
 	addEvents(t, db)
+	addLedger(t, db)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -209,13 +220,15 @@ func TestCopy(t *testing.T) {
 
 func testCopy(t *testing.T, from, to string) {
 	m := makeMoved(t, from, 601)
-	large := openDB(t, from)
-	for _, name := range []string{"large/1", "large/2"} { // each more than a batch
-		if err := large.Certs().Store(t.Context(), name, bytes.Repeat([]byte(name), transferBytes/len(name)+1)); err != nil {
-			t.Fatal(err)
+	if driverOf(from) != driverOf(to) {
+		large := openDB(t, from)
+		for _, name := range []string{"large/1", "large/2"} { // each more than a batch
+			if err := large.Certs().Store(t.Context(), name, bytes.Repeat([]byte(name), transferBytes/len(name)+1)); err != nil {
+				t.Fatal(err)
+			}
 		}
+		large.Close()
 	}
-	large.Close()
 	var last CopyProgress
 	report, err := copyDB(t, from, to, CopyOptions{Progress: func(p CopyProgress) {
 		if p.Seen < last.Seen || p.Written < last.Written || p.Rows < p.Seen || p.Table == "" {
@@ -287,12 +300,13 @@ func testCopyRefuses(t *testing.T, from, to string) {
 			t.Errorf("%v, want %q", err, words)
 		}
 	}
+	missing := nothing(t, driverOf(from))
 	if driverOf(from) == "sqlite" {
-		refused(from, to, "does not exist", nil)
+		refused(missing, to, "does not exist", nil)
 	} else {
-		refused(from, to, "no data of this program", nil)
+		refused(missing, to, "no data of this program", nil)
 	}
-	if _, err := os.Stat(from); err == nil {
+	if _, err := os.Stat(missing); err == nil {
 		t.Error("the source was made")
 	}
 	makeMoved(t, from, 3)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestCopyNoticesWriters has somebody write to the target at the same time.
@@ -36,7 +35,7 @@ func testCopyNoticesWriters(t *testing.T, from, to string) {
 	}
 	sameContent(t, content(t, from), to)
 	source := openDB(t, from)
-	eventually(t, time.Minute, "the node uses the new pepper", func() bool {
+	eventually(t, "the node uses the new pepper", func() bool {
 		_, gaps := heard.all()
 		return gaps > 0 && bytes.Equal(node.Pepper(), source.Pepper())
 	})

@@ -39,6 +39,10 @@ var copiedTables = []copiedTable{
 	{name: "event_cursors", key: []string{"name"}, made: true}, // the roll-up's
 	{name: "event_dead", key: []string{"id"}},
 	{name: "usage_hourly", key: []string{"hour", "project_id", "token_id", "provider", "model", "end_user"}},
+	{name: "ledger", key: ledgerKey},
+	// Whoever has a lease works on the other database. It is not renewed here, so that
+	// what it may still spend there is forfeited here, a minute later.
+	{name: "ledger_leases", key: append(slices.Clip(ledgerKey), "holder")},
 }
 
 // uncopiedTables are left alone, for a reason each.

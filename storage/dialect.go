@@ -78,7 +78,15 @@ type dialect interface {
 	announceRewrite(ctx context.Context, tx *sql.Tx) error
 	epochPoll() time.Duration
 
+	// hasNodes reports whether others may use the database at the same time, and
+	// announcePurge tells those of a purge of the response cache if and when tx commits.
+	hasNodes() bool
+	announcePurge(ctx context.Context, tx *sql.Tx, text string) error
+
 	eventDialect
+
+	// idType is the type of ids, for parameters that do not show what they are for.
+	idType() string
 
 	// follow hears what other nodes announce, from before it returns until stop.
 	follow(ctx context.Context, f follower) (stop func(), err error)
@@ -91,6 +99,7 @@ var errNoSnapshot = errors.New("the database cannot be written into a file as it
 // Its functions must not block.
 type follower struct {
 	changed func(token.Change)
+	purged  func(text string)
 	gap     func()                     // announcements may have been missed
 	clock   func(offset time.Duration) // how far the database's clock is ahead of ours
 }

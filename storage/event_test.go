@@ -50,7 +50,7 @@ func someEvents(t testing.TB, n int) []*event.Event {
 
 // TestPostgresEventGap has a transaction that is not over hide what comes after it.
 func TestPostgresEventGap(t *testing.T) {
-	dsn := testdb.Postgres(t)
+	dsn := newPostgresDSN(t)
 	db := openDB(t, dsn)
 	events := someEvents(t, 4)
 	seen := func() (n int, last int64) {

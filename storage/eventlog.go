@@ -44,6 +44,11 @@ func (s *sqliteDB) eventParam(int) string { return "?" }
 const (
 	eventColumns = 9
 	maxTerm      = 256 // bytes of a model or end user in a key
+
+	// An alert has an outcome that no request has, so that what is asked of requests
+	// leaves it out.
+	alertOutcome = "alert"
+	isRequest    = "outcome <> '" + alertOutcome + "'"
 )
 
 // eventChunks are the numbers of rows of one statement: few, so that each is
@@ -136,8 +141,12 @@ func eventArgs(events []*event.Event) ([]any, error) {
 			return nil, fmt.Errorf("appending events: one of %d has no id", len(events))
 		}
 		buf = e.AppendJSON(buf[:0])
+		outcome := term(e.Outcome)
+		if e.Alert != nil {
+			outcome = alertOutcome
+		}
 		args = append(args, e.ID.String(), e.Time.UnixMicro(), idText(e.ProjectID), idText(e.TokenID),
-			term(e.Provider), term(e.Model), int64(e.Status), term(e.Outcome), string(buf))
+			term(e.Provider), term(e.Model), int64(e.Status), outcome, string(buf))
 	}
 	return args, nil
 }
@@ -210,14 +219,14 @@ func (db *DB) decodeEvent(seq int64, payload []byte) (*event.Event, bool) {
 	return e, err == nil
 }
 
-// EventByID returns one request's event, or [ErrNotFound].
+// EventByID returns one request's event, or [ErrNotFound]: for an alert too.
 func (db *DB) EventByID(ctx context.Context, id uuid.UUID) (*event.Event, error) {
 	c, err := db.open()
 	if err != nil {
 		return nil, err
 	}
 	var payload []byte
-	if err := c.read.QueryRowContext(ctx, `SELECT payload FROM events WHERE id = $1`, id).Scan(&payload); err != nil {
+	if err := c.read.QueryRowContext(ctx, `SELECT payload FROM events WHERE id = $1 AND `+isRequest, id).Scan(&payload); err != nil {
 		return nil, fmt.Errorf("request %s: %w", id, db.classify(err))
 	}
 	e, err := event.Decode(payload)

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"testing"
-	"time"
 
 	"github.com/gofrs/uuid/v5"
 
@@ -13,6 +12,7 @@ import (
 // TestEventLogOutage has the event log write to a server that is frozen, stopped and
 // killed in turn: nobody waits for it, and every event is there in the end, once.
 func TestEventLogOutage(t *testing.T) {
+	t.Parallel()
 	server := testdb.StartPostgres(t)
 	db := openDB(t, server.Database())
 	log, err := event.New(event.Config{Store: db, Dir: t.TempDir()})
@@ -48,7 +48,7 @@ func TestEventLogOutage(t *testing.T) {
 		outage.end()
 		send()
 	}
-	eventually(t, 60*time.Second, "all events are in the database", func() bool {
+	eventually(t, "all events are in the database", func() bool {
 		s := log.Stats()
 		return s.Pending == 0 && s.SpillEvents == 0
 	})

@@ -32,8 +32,8 @@ type RequestFilter struct {
 	Limit     int
 }
 
-// Requests lists requests, newest first by their ids. Damaged rows are logged and
-// left out.
+// Requests lists requests, newest first by their ids. Alerts are none. Damaged rows are
+// logged and left out.
 //
 // What the roll-up has seen is found by the rarest term of the filter; what it has
 // not, which is seldom more than the last second, is looked through.
@@ -123,7 +123,7 @@ func (f *RequestFilter) term() string {
 // where has the conditions on events, with the id in the column by which they are
 // ordered.
 func (f *RequestFilter) where(id string) *where {
-	w := &where{}
+	w := &where{conditions: []string{"e." + isRequest}}
 	if !f.After.ID.IsNil() {
 		w.add(id+" < ?", f.After.ID)
 	}

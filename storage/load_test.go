@@ -58,7 +58,7 @@ func TestLoadIsOneQuery(t *testing.T) {
 // TestPostgresLoadIsOneQuery does it where each query is a round trip. Statements
 // are prepared once for each connection.
 func TestPostgresLoadIsOneQuery(t *testing.T) {
-	db := newDB(t, testdb.Postgres(t))
+	db := newDB(t, newPostgresDSN(t))
 	tracer := &countingTracer{}
 	db.dialect.(*postgresDB).config.Tracer = tracer
 	if err := db.Open(t.Context()); err != nil {

@@ -3,6 +3,8 @@ package storage
 import (
 	"bytes"
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +31,14 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given { // many tests wait for a server most of the time
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			panic(err)
+		}
 	}
 	goleak.VerifyTestMain(testdb.Main(m))
 }
@@ -95,15 +105,63 @@ func driverOf(dsn string) string {
 	return "sqlite"
 }
 
-// onBoth runs a test on an empty database of each kind.
-func onBoth(t *testing.T, test func(t *testing.T, dsn string)) { onEach(test)(t) }
+// onBoth runs a test on a database of each kind that holds no data yet.
+func onBoth(t *testing.T, test func(t *testing.T, dsn string)) {
+	onKinds(t, test, newFile, newPostgresDSN)
+}
 
-// onEach is onBoth as a test.
-func onEach(test func(t *testing.T, dsn string)) func(t *testing.T) {
-	return func(t *testing.T) {
-		t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "sub", "llm-proxy.db")) })
-		t.Run("postgres", func(t *testing.T) { test(t, testdb.Postgres(t)) })
+// inTurn is onBoth for tests that need ids in the order in which they are made:
+// these are in order only if nobody else makes some at the same moment.
+func inTurn(t *testing.T, test func(t *testing.T, dsn string)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, newFile(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, newPostgresDSN(t)) })
+}
+
+// onNone runs a test where there is nothing yet: no file, an empty database.
+func onNone(t *testing.T, test func(t *testing.T, dsn string)) {
+	onKinds(t, test, noFile, func(t testing.TB) string { return nothing(t, "postgres") })
+}
+
+func onKinds(t *testing.T, test func(t *testing.T, dsn string), file, postgres func(t testing.TB) string) {
+	for name, dsn := range map[string]func(t testing.TB) string{"sqlite": file, "postgres": postgres} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, dsn(t))
+		})
 	}
+}
+
+// noFile is the path of a file that is not there.
+func noFile(t testing.TB) string { return filepath.Join(t.TempDir(), "sub", "llm-proxy.db") }
+
+// newFile and newPostgresDSN make databases of the newest schema; migrating each by
+// itself would take longer than most tests.
+func newFile(t testing.TB) string {
+	t.Helper()
+	path := noFile(t)
+	testdb.FileLike(t, "newest schema", path, migrateAll)
+	return path
+}
+
+func newPostgresDSN(t testing.TB) string {
+	t.Helper()
+	return testdb.PostgresLike(t, "newest schema", migrateAll)
+}
+
+func migrateAll(dsn string) error {
+	keys, err := secret.NewKeyring(testKey(1))
+	if err != nil {
+		return err
+	}
+	db, err := New(Config{Driver: driverOf(dsn), DSN: dsn, Keyring: keys})
+	if err != nil {
+		return err
+	}
+	latest, err := db.LatestVersion()
+	if err == nil {
+		_, _, err = db.MigrateTo(context.Background(), latest)
+	}
+	return errors.Join(err, db.Close())
 }
 
 // newDB makes a DB that is not open.
@@ -135,7 +193,7 @@ func configure(t testing.TB, cfg Config) *DB {
 func openDB(t testing.TB, path string, keys ...[]byte) *DB {
 	t.Helper()
 	if path == "" {
-		path = filepath.Join(t.TempDir(), "llm-proxy.db")
+		path = newFile(t)
 	}
 	db := newDB(t, path, keys...)
 	if err := db.Open(context.Background()); err != nil {

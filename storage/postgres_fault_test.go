@@ -47,6 +47,7 @@ func warmUp(t *testing.T, db *DB, f *sealedFixture) {
 // TestPostgresRestart restarts the server between two calls: nobody notices,
 // although every connection of the pools is dead.
 func TestPostgresRestart(t *testing.T) {
+	t.Parallel()
 	s := testdb.StartPostgres(t)
 	db := openDB(t, s.Database())
 	f := makeSealed(t, db, "a")
@@ -81,6 +82,7 @@ func TestPostgresRestart(t *testing.T) {
 
 // TestPostgresRestartUnseen is the same without a failed call in between.
 func TestPostgresRestartUnseen(t *testing.T) {
+	t.Parallel()
 	s := testdb.StartPostgres(t)
 	db := openDB(t, s.Database())
 	f := makeSealed(t, db, "a")
@@ -95,7 +97,8 @@ func TestPostgresRestartUnseen(t *testing.T) {
 // TestConnectionLostInATransaction runs the transaction again, unless it was
 // being committed: then it tells that it does not know.
 func TestConnectionLostInATransaction(t *testing.T) {
-	dsn := testdb.Postgres(t)
+	t.Parallel()
+	dsn := newPostgresDSN(t)
 	db := openDB(t, dsn)
 	f := makeSealed(t, db, "a")
 	raw := rawPostgres(t, dsn)
@@ -154,7 +157,7 @@ func TestConnectionLostInATransaction(t *testing.T) {
 	runs, changes = 0, 0
 	result := make(chan error)
 	go func() { result <- rename("d", func(*Tx) error { return nil }) }()
-	eventually(t, 5*time.Second, "the commit waits", func() bool {
+	eventually(t, "the commit waits", func() bool {
 		var n int
 		err := raw.QueryRow(`SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query ILIKE 'commit%' AND datname = current_database()`).Scan(&n)
 		return err == nil && n == 1
@@ -171,23 +174,18 @@ func TestConnectionLostInATransaction(t *testing.T) {
 // TestPostgresHangs freezes the server: calls without a deadline of their own end
 // all the same, closing does not wait, and everything works when it goes on.
 func TestPostgresHangs(t *testing.T) {
+	t.Parallel()
 	s := testdb.StartPostgres(t)
 	dsn := s.Database()
 	db, closed := openDB(t, dsn), openDB(t, dsn)
 	f := makeSealed(t, db, "a")
 	warmUp(t, db, f)
 	s.Pause()
-	begun := time.Now()
-	if err := closed.Close(); err != nil {
+	if err := closed.Close(); err != nil { // it returns, that is the point
 		t.Logf("closing: %v", err)
 	}
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("closing took %s", took)
-	}
-	begun = time.Now()
-	_, err := db.LoadToken(t.Context(), f.token.ID)
-	if took := time.Since(begun); !errors.Is(err, ErrUnreachable) || took > 20*time.Second {
-		t.Errorf("loading took %s: %v", took, err)
+	if _, err := db.LoadToken(t.Context(), f.token.ID); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("loading: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -201,6 +199,7 @@ func TestPostgresHangs(t *testing.T) {
 // TestKilledWhileMigrating kills the process in the middle of a migration: it
 // leaves nothing of that one, and the next start goes on from there.
 func TestKilledWhileMigrating(t *testing.T) {
+	t.Parallel()
 	dsn := testdb.Postgres(t)
 	raw := rawPostgres(t, dsn)
 	// The migration that makes audit_events stops after that, in its transaction.
@@ -219,7 +218,7 @@ func TestKilledWhileMigrating(t *testing.T) {
 		}
 		return n
 	}
-	eventually(t, 30*time.Second, "the migration is in its middle", func() bool { return sleepers() == 1 })
+	eventually(t, "the migration is in its middle", func() bool { return sleepers() == 1 })
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +276,7 @@ func TestLockConnectionLost(t *testing.T) {
 	}
 	mustExec(t, rawPostgres(t, dsn), `SELECT pg_terminate_backend($1)`, pid)
 	var last error
-	eventually(t, 5*time.Second, "the loss shows", func() bool {
+	eventually(t, "the loss shows", func() bool {
 		_, last = pool.Exec(`SELECT 1`)
 		return errors.Is(last, errLockLost)
 	})

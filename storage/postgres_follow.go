@@ -95,7 +95,7 @@ func (p *postgresDB) listen(ctx context.Context, f follower) (*listening, error)
 		return nil, cleanConnectError(err)
 	}
 	l := &listening{p: p, f: f, conn: conn, own: heartbeatChannel(p.node), heard: time.Now()}
-	for _, channel := range []string{changesChannel, l.own} {
+	for _, channel := range []string{changesChannel, purgesChannel, l.own} {
 		if _, err := conn.Exec(ctx, `LISTEN `+pgx.Identifier{channel}.Sanitize()); err != nil {
 			l.close()
 			return nil, fmt.Errorf("listening for other nodes' changes: %w", err)
@@ -126,6 +126,8 @@ func (l *listening) attend(ctx context.Context) error {
 		switch {
 		case err == nil && n.Channel == l.own:
 			l.heard = time.Now()
+		case err == nil && n.Channel == purgesChannel:
+			l.p.receivePurge(n.Payload, l.f)
 		case err == nil:
 			l.p.receive(n.Payload, l.f)
 		case !beat:

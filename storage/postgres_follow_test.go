@@ -53,11 +53,11 @@ func (h *told) knows(c token.Change, gaps int) bool {
 
 // TestChangesReachOtherNodes changes everything on one node.
 func TestChangesReachOtherNodes(t *testing.T) {
-	dsn := testdb.Postgres(t)
+	dsn := newPostgresDSN(t)
 	one, two := openDB(t, dsn), openDB(t, dsn)
 	first, second := hear(t, one), hear(t, two)
 	f := makeSealed(t, one, "a")
-	eventually(t, time.Second, "the other node hears of the keys", func() bool { there, _ := second.all(); return len(there) == 2 })
+	eventually(t, "the other node hears of the keys", func() bool { there, _ := second.all(); return len(there) == 2 })
 	first.changes, second.changes = nil, nil
 	err := one.Update(t.Context(), func(tx *Tx) error {
 		f.token.Active = false
@@ -70,7 +70,7 @@ func TestChangesReachOtherNodes(t *testing.T) {
 	if len(here) != 2 {
 		t.Fatalf("%d changes were announced at once", len(here))
 	}
-	eventually(t, time.Second, "the other node hears", func() bool { there, _ := second.all(); return len(there) == 2 })
+	eventually(t, "the other node hears", func() bool { there, _ := second.all(); return len(there) == 2 })
 	if there, gaps := second.all(); !slices.Equal(here, there) || gaps != 0 {
 		t.Errorf("heard %+v and %d gaps, want %+v", there, gaps, here)
 	}
@@ -87,7 +87,7 @@ func TestChangesReachOtherNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the other node hears all", func() bool { there, _ := second.all(); return len(there) == 2+3*announcedAtOnce+1 })
+	eventually(t, "the other node hears all", func() bool { there, _ := second.all(); return len(there) == 2+3*announcedAtOnce+1 })
 	here, _ = first.all()
 	if there, _ := second.all(); !slices.Equal(here, there) {
 		t.Errorf("heard %d changes in another order", len(there))
@@ -105,11 +105,12 @@ func TestChangesReachOtherNodes(t *testing.T) {
 	if err := two.Update(t.Context(), func(tx *Tx) error { return tx.UpdateToken(t.Context(), &f.token) }); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Second, "the first node hears", func() bool { now, _ := first.all(); return len(now) == len(here)+1 })
+	eventually(t, "the first node hears", func() bool { now, _ := first.all(); return len(now) == len(here)+1 })
 }
 
 // TestChangesReachOtherNodesAfterFaults breaks the connection that they come by.
 func TestChangesReachOtherNodesAfterFaults(t *testing.T) {
+	t.Parallel()
 	s := testdb.StartPostgres(t)
 	dsn := s.Database()
 	one, two := openDB(t, dsn), openDB(t, dsn)
@@ -137,7 +138,7 @@ func TestChangesReachOtherNodesAfterFaults(t *testing.T) {
 			wires := &two.dialect.(*postgresDB).wires
 			open := wires.list()
 			s.Pause()
-			eventually(t, 20*time.Second, "all connections are cut", func() bool {
+			eventually(t, "all connections are cut", func() bool {
 				now := wires.list()
 				return !slices.ContainsFunc(open, func(w *wire) bool { return slices.Contains(now, w) })
 			})
@@ -152,10 +153,10 @@ func TestChangesReachOtherNodesAfterFaults(t *testing.T) {
 			if err := one.Update(t.Context(), func(tx *Tx) error { return tx.UpdateToken(t.Context(), &f.token) }); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, time.Second, "the other node hears of the change, or that it missed some", func() bool { return h.knows(c, gaps) })
+			eventually(t, "the other node hears of the change, or that it missed some", func() bool { return h.knows(c, gaps) })
 			// And of the next one in words, once both listen again.
-			eventually(t, 10*time.Second, "both nodes listen", func() bool { return listeners() == 2 })
-			eventually(t, 10*time.Second, "changes come again", func() bool {
+			eventually(t, "both nodes listen", func() bool { return listeners() == 2 })
+			eventually(t, "changes come again", func() bool {
 				if err := one.Update(t.Context(), func(tx *Tx) error { return tx.UpdateToken(t.Context(), &f.token) }); err != nil {
 					t.Fatal(err)
 				}
@@ -169,7 +170,7 @@ func TestChangesReachOtherNodesAfterFaults(t *testing.T) {
 // TestHeartbeatMissing has a server that answers but does not deliver.
 func TestHeartbeatMissing(t *testing.T) {
 	var log syncBuffer
-	db := configure(t, Config{DSN: testdb.Postgres(t), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	db := configure(t, Config{DSN: newPostgresDSN(t), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	p := db.dialect.(*postgresDB)
 	l, err := p.listen(t.Context(), follower{clock: func(time.Duration) {}})
 	if err != nil {
@@ -188,7 +189,7 @@ func TestHeartbeatMissing(t *testing.T) {
 
 // TestGarbageIsIgnored sends what no node would, and what a newer one might.
 func TestGarbageIsIgnored(t *testing.T) {
-	dsn := testdb.Postgres(t)
+	dsn := newPostgresDSN(t)
 	db := openDB(t, dsn)
 	h := hear(t, db)
 	raw := rawPostgres(t, dsn)
@@ -204,13 +205,13 @@ func TestGarbageIsIgnored(t *testing.T) {
 		mustExec(t, raw, `SELECT pg_notify($1, $2)`, changesChannel, payload)
 	}
 	mustExec(t, raw, `SELECT pg_notify($1, $2)`, changesChannel, good)
-	eventually(t, time.Second, "the good one is heard", func() bool { changes, _ := h.all(); return len(changes) > 0 })
+	eventually(t, "the good one is heard", func() bool { changes, _ := h.all(); return len(changes) > 0 })
 	changes, gaps := h.all()
 	if want := []token.Change{{Kind: token.TokenChanged, ID: id, Version: 7}}; !slices.Equal(changes, want) || gaps != 0 {
 		t.Errorf("heard %+v and %d gaps", changes, gaps)
 	}
 	mustExec(t, raw, `SELECT pg_notify($1, $2)`, changesChannel, "llm-proxy/2 something else")
-	eventually(t, time.Second, "a newer format is a gap", func() bool { _, gaps := h.all(); return gaps == 1 })
+	eventually(t, "a newer format is a gap", func() bool { _, gaps := h.all(); return gaps == 1 })
 }
 
 func FuzzDecodeChanges(f *testing.F) {
@@ -230,7 +231,7 @@ func FuzzDecodeChanges(f *testing.F) {
 
 // TestOpenThatCannotListen does not open.
 func TestOpenThatCannotListen(t *testing.T) {
-	db := newDB(t, testdb.Postgres(t))
+	db := newDB(t, newPostgresDSN(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := db.dialect.follow(ctx, follower{}); !errors.Is(err, context.Canceled) {

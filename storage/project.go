@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/ledger"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
@@ -172,6 +173,9 @@ func (tx *Tx) UpdateProject(ctx context.Context, p *project.Project) error {
 		p.Name, fold(p.Name), p.Active, microsOrNull(deactivated), p.UseSharedKeys, policy, tx.now.UnixMicro(), p.ID).Scan(&version)
 	if err != nil {
 		return fmt.Errorf("updating project %s: %w", p.ID, tx.fail(err))
+	}
+	if err := tx.setLimits(ctx, ledger.Project, p.ID, version, &p.Policy.Limits); err != nil {
+		return err
 	}
 	p.Version, p.UpdatedAt, p.DeactivatedAt = version, tx.now, deactivated
 	tx.changed(token.Change{Kind: token.ProjectChanged, ID: p.ID, Version: version, Revoked: !p.Active})

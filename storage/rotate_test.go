@@ -199,7 +199,7 @@ func testRotate(t *testing.T, dsn string) {
 
 // TestRotateLeavesWhatDoesNotOpen has damaged rows, and rows of a key that is
 // gone, among the others.
-func TestRotateLeavesWhatDoesNotOpen(t *testing.T) { onBoth(t, testRotateLeavesWhatDoesNotOpen) }
+func TestRotateLeavesWhatDoesNotOpen(t *testing.T) { inTurn(t, testRotateLeavesWhatDoesNotOpen) }
 
 func testRotateLeavesWhatDoesNotOpen(t *testing.T, dsn string) {
 	k := makeKeyed(t, dsn, 8, 2)

@@ -56,7 +56,7 @@ func TestTamperedKeys(t *testing.T) {
 		}
 		return b
 	}
-	for name, tamper := range map[string]func(t *testing.T, db *DB, f, other *sealedFixture) []byte{
+	tampers := map[string]func(t *testing.T, db *DB, f, other *sealedFixture) []byte{
 		"OtherKey":     func(t *testing.T, db *DB, f, _ *sealedFixture) []byte { return sealed(t, db, f.two) },
 		"OtherProject": func(t *testing.T, db *DB, _, other *sealedFixture) []byte { return sealed(t, db, other.one) },
 		"Truncated": func(t *testing.T, db *DB, f, _ *sealedFixture) []byte {
@@ -77,41 +77,44 @@ func TestTamperedKeys(t *testing.T) {
 		"OtherTable": func(t *testing.T, db *DB, f, _ *sealedFixture) []byte {
 			return db.keyring.Seal(pepperPlace, []byte(f.plaintext[0]))
 		},
-	} {
-		t.Run(name, onEach(func(t *testing.T, dsn string) {
-			db := openDB(t, dsn)
-			f, other := makeSealed(t, db, "a"), makeSealed(t, db, "b")
-			exec(t, db, `UPDATE provider_keys SET sealed = $1 WHERE id = $2`, tamper(t, db, f, other), f.one.ID)
-
-			snapshot, err := db.LoadProject(t.Context(), f.project.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			record, err := db.LoadToken(t.Context(), f.token.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, credentials := range [][]project.Credential{snapshot.Credentials, record.Project.Credentials} {
-				if len(credentials) != 2 {
-					t.Fatalf("%d credentials", len(credentials))
-				}
-				one, two := credentials[0], credentials[1]
-				unknown := (*secret.UnknownKeyError)(nil)
-				if !errors.Is(one.Err, secret.ErrOpen) && !errors.As(one.Err, &unknown) || !one.Secret.IsZero() {
-					t.Fatalf("tampered key has error %v", one.Err)
-				}
-				if !strings.Contains(one.Err.Error(), f.one.ID.String()) || strings.Contains(one.Err.Error(), "sk-") {
-					t.Errorf("error is %v", one.Err)
-				}
-				if two.Err != nil || two.Secret.Reveal() != f.plaintext[1] {
-					t.Errorf("the other key has error %v", two.Err)
-				}
-			}
-			if rest, err := db.LoadProject(t.Context(), other.project.ID); err != nil || rest.Credentials[0].Err != nil {
-				t.Errorf("the other project: %v", err)
-			}
-		}))
 	}
+	onBoth(t, func(t *testing.T, dsn string) {
+		db := openDB(t, dsn)
+		for name, tamper := range tampers {
+			t.Run(name, func(t *testing.T) {
+				f, other := makeSealed(t, db, name), makeSealed(t, db, name+" beside")
+				exec(t, db, `UPDATE provider_keys SET sealed = $1 WHERE id = $2`, tamper(t, db, f, other), f.one.ID)
+
+				snapshot, err := db.LoadProject(t.Context(), f.project.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				record, err := db.LoadToken(t.Context(), f.token.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, credentials := range [][]project.Credential{snapshot.Credentials, record.Project.Credentials} {
+					if len(credentials) != 2 {
+						t.Fatalf("%d credentials", len(credentials))
+					}
+					one, two := credentials[0], credentials[1]
+					unknown := (*secret.UnknownKeyError)(nil)
+					if !errors.Is(one.Err, secret.ErrOpen) && !errors.As(one.Err, &unknown) || !one.Secret.IsZero() {
+						t.Fatalf("tampered key has error %v", one.Err)
+					}
+					if !strings.Contains(one.Err.Error(), f.one.ID.String()) || strings.Contains(one.Err.Error(), "sk-") {
+						t.Errorf("error is %v", one.Err)
+					}
+					if two.Err != nil || two.Secret.Reveal() != f.plaintext[1] {
+						t.Errorf("the other key has error %v", two.Err)
+					}
+				}
+				if rest, err := db.LoadProject(t.Context(), other.project.ID); err != nil || rest.Credentials[0].Err != nil {
+					t.Errorf("the other project: %v", err)
+				}
+			})
+		}
+	})
 }
 
 // TestPlaintextNowhere looks for secrets in the files.

@@ -206,6 +206,11 @@ func (s *sqliteDB) epochPoll() time.Duration { return sqliteEpochPoll }
 // announce has nobody to tell: a SQLite file has one node.
 func (s *sqliteDB) announce(context.Context, *sql.Tx, []token.Change) error { return nil }
 
+// hasNodes: a SQLite file has one.
+func (s *sqliteDB) hasNodes() bool { return false }
+
+func (s *sqliteDB) announcePurge(context.Context, *sql.Tx, string) error { return nil }
+
 // follow has nobody to hear.
 func (s *sqliteDB) follow(context.Context, follower) (stop func(), err error) {
 	return func() {}, nil

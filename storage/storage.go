@@ -69,6 +69,7 @@ type DB struct {
 	listeners listeners
 	commits   listeners // of this DB alone
 	gaps      listenersOf[struct{}]
+	purges    listenersOf[string]
 	audits    listenersOf[audit.Entry]
 	offset    atomic.Int64 // time.Duration, see ClockOffset
 }
@@ -193,6 +194,7 @@ func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
 	}
 	c.unfollow, err = db.dialect.follow(ctx, follower{
 		changed: func(change token.Change) { db.listeners.announce([]token.Change{change}) },
+		purged:  func(text string) { db.purges.announce([]string{text}) },
 		gap:     func() { db.gap(); epoch.soon() },
 		clock:   func(offset time.Duration) { db.offset.Store(int64(offset)) },
 	})

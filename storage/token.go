@@ -8,6 +8,7 @@ import (
 
 	"github.com/gofrs/uuid/v5"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/ledger"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
 
@@ -176,6 +177,9 @@ func (tx *Tx) UpdateToken(ctx context.Context, t *token.Token) error {
 		microsOrNull(updated.ExpiresAt), policy, tx.now.UnixMicro(), updated.ID).Scan(&updated.Version)
 	if err != nil {
 		return fmt.Errorf("updating token %s: %w", t.ID, tx.fail(err))
+	}
+	if err := tx.setLimits(ctx, ledger.Token, updated.ID, updated.Version, &updated.Policy.Limits); err != nil {
+		return err
 	}
 	*t = updated
 	tx.changed(token.Change{Kind: token.TokenChanged, ID: t.ID, Version: t.Version, Revoked: !t.Active})

@@ -26,8 +26,8 @@ const (
 
 // RollUp takes up to limit events past the roll-up's cursor, adds them to the sums,
 // enters their terms and moves the cursor, in one transaction: each event counts
-// exactly once, however many nodes do it and however they end. It returns how many
-// it took; fewer than limit: there were no more.
+// exactly once, however many nodes do it and however they end. Alerts add nothing, and
+// cannot be searched. It returns how many it took; fewer than limit: there were no more.
 func (db *DB) RollUp(ctx context.Context, limit int) (taken int, err error) {
 	if limit <= 0 {
 		return 0, errors.New("rolling up: the limit must be positive")
@@ -76,7 +76,7 @@ func (tx *Tx) rollUp(ctx context.Context, limit int) (int, error) {
 
 // addTerms enters what events are searched by. Sorted, as many rows share a page.
 func (tx *Tx) addTerms(ctx context.Context, after, last int64) error {
-	const of = ` AS term, id FROM events WHERE seq > $1 AND seq <= $2 AND `
+	const of = ` AS term, id FROM events WHERE seq > $1 AND seq <= $2 AND ` + isRequest + ` AND `
 	_, err := tx.tx.ExecContext(ctx, `INSERT INTO event_terms (term, id) SELECT term, id FROM (
 			SELECT '`+termToken+`' || CAST(token_id AS TEXT)`+of+`token_id IS NOT NULL
 			UNION ALL SELECT '`+termProject+`' || CAST(project_id AS TEXT)`+of+`project_id IS NOT NULL
@@ -108,6 +108,9 @@ func (tx *Tx) addUsage(ctx context.Context, entries []delivery.Entry) error {
 	keys := []usageKey{}
 	for i := range entries {
 		e := &entries[i].Event
+		if e.Alert != nil {
+			continue
+		}
 		at := e.Time.UnixMicro()
 		key := usageKey{at - mod(at, microsHour), e.ProjectID, e.TokenID, term(e.Provider), term(e.Model), term(e.EndUser)}
 		if sums[key] == nil {

@@ -1,7 +1,8 @@
 // Package guest is what modules of other people implement to extend caddy-llm-proxy
 // in the same Caddy binary.
 //
-// A sink receives the events of requests: a type that implements [caddy.Module],
+// A sink receives events: those of requests, and alerts about what they have used. It is
+// a type that implements [caddy.Module],
 // with an ID below llm_proxy.sinks, and [Sink]. It may implement
 // caddy.Provisioner, caddy.Validator, caddy.CleanerUpper and, for the Caddyfile,
 // caddyfile.Unmarshaler besides. docs/events.md has an example.
@@ -17,9 +18,14 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 )
 
-// Event is what is known of one request when it is over. Its ID is the same however
-// often the event is delivered.
+// Event is what is known of one request when it is over, or an [Alert]: then its Alert is
+// not nil, and it has an ID, a Time, a ProjectID and maybe a TokenID, and nothing else.
+// Whoever counts requests leaves those out. Its ID is the same however often the event is
+// delivered.
 type Event = event.Event
+
+// Alert says that so much of a quota or budget is used.
+type Alert = event.Alert
 
 // Sink is where events go.
 type Sink interface {

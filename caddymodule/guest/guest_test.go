@@ -134,7 +134,8 @@ func run(t *testing.T, binary, dir, key string) *exec.Cmd {
 	return cmd
 }
 
-// record writes events to the log of the database and returns their ids.
+// record writes events of requests to the log of the database, with an alert before the
+// last one, and returns their ids.
 func record(t *testing.T, path, key string, n int) (ids []string) {
 	t.Helper()
 	raw, err := secret.ParseKey(key)
@@ -158,6 +159,8 @@ func record(t *testing.T, path, key string, n int) (ids []string) {
 		e := &event.Event{ID: uuid.Must(uuid.NewV7()), Time: time.Now(), Method: "POST", Endpoint: "/v1/responses", Model: "m", Status: 200, Outcome: "ok"}
 		events, ids = append(events, e), append(ids, e.ID.String())
 	}
+	alert := event.NewAlert(time.Now(), uuid.Must(uuid.NewV7()), uuid.Nil, event.Alert{Scope: event.ScopeProject, Limit: event.LimitBudget, Percent: 80})
+	events = slices.Insert(events, len(events)-1, alert)
 	if err := db.AppendEvents(t.Context(), events); err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	ClientIP        func(*http.Request) string // the client's address by the host's trusted-proxy rules; nil: the peer's
 	Events          Events                     // the event log and its sinks; nil: there are none
 	Balances        Balances                   // what is used of limits; nil: it is not shown
+	Cache           Cache                      // the response cache; nil: there is none, and nothing in it to purge
 	Refused         *audit.Recorder            // records refusals and failed logins; nil: nobody does
 	Logger          *slog.Logger               // nil: discard
 	Version         string                     // shown by /health
@@ -56,6 +57,7 @@ type API struct {
 	clientIP  func(*http.Request) string
 	events    Events
 	balances  Balances // nil: nobody tells
+	cache     Cache
 	refused   *audit.Recorder
 	log       *slog.Logger
 	version   string
@@ -78,6 +80,7 @@ func New(cfg Config) *API {
 		clientIP:  cfg.ClientIP,
 		events:    cfg.Events,
 		balances:  cfg.Balances,
+		cache:     cfg.Cache,
 		refused:   cfg.Refused,
 		log:       cfg.Logger,
 		version:   cfg.Version,
@@ -94,6 +97,9 @@ func New(cfg Config) *API {
 	}
 	if a.events == nil {
 		a.events = noEvents{}
+	}
+	if a.cache == nil {
+		a.cache = noCache{}
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -134,13 +140,17 @@ func canonical(path string) bool {
 // ServeHTTP answers one call. Under /manage nothing happens before the
 // management token has been checked: no routing, no body is read, no database.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{w: w, r: r, requestID: requestID(r), start: time.Now()}
-	h := w.Header()
+	a.respond(&call{w: w, r: r, requestID: requestID(r), start: time.Now(), actor: audit.ManagementToken}, a.serve)
+}
+
+// respond sends a call's answer.
+func (a *API) respond(c *call, serve func(*call) (answer, error)) {
+	r, h := c.r, c.w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Request-Id", c.requestID)
 
-	ans, err := a.serve(c)
+	ans, err := serve(c)
 	text, encodeErr := ans.encode()
 	if err = firstOf(err, encodeErr); err != nil {
 		ans = a.refusal(c, err)

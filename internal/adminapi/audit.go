@@ -173,6 +173,8 @@ func (a *API) auditRefusal(c *call, code string) {
 		e.TargetType, e.TargetID, e.ProjectID = audit.TargetProject, c.ids[0], c.ids[0]
 	case strings.HasPrefix(c.pattern, "/manage/events"):
 		e.TargetType = audit.TargetSink
+	case strings.HasPrefix(c.pattern, "/manage/cache"):
+		e.TargetType = audit.TargetCache
 	default:
 		e.TargetType, e.TargetID = audit.TargetToken, c.ids[0]
 	}

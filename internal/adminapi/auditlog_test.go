@@ -118,6 +118,7 @@ func TestRefusalsAreRecorded(t *testing.T) {
 		{"POST", "/manage/tokens", `{"project_id":"` + idle + `"}`, "token.create", "token", "", "project_inactive"},
 		{"POST", "/manage/tokens/" + tk + "/rotate", "", "token.rotate", "token", tk, "token_inactive"},
 		{"POST", "/manage/projects/" + none + "/tokens/revoke?reason=" + providerKey, "", "token.revoke_batch", "project", none, "not_found"},
+		{"POST", "/manage/cache/purge", `{"url":"/v1/models","method":"` + providerKey + `","all":true}`, "cache.purge", "cache", "", "invalid_request"},
 	} {
 		res := h.call(test.method, test.target, test.body, header("X-Request-Id", "refused-call"))
 		flush()

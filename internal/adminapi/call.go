@@ -27,6 +27,7 @@ type call struct {
 	start     time.Time
 	pattern   string            // of the matched route; what logs show instead of the path
 	action    string            // of the matched route, for the audit
+	actor     string            // who calls, for the audit
 	ids       [2]uuid.UUID      // those of the path, in order
 	query     map[string]string // each parameter at most once
 }
@@ -72,7 +73,7 @@ func (c *call) write(ans answer, text jsontext.Value) {
 // entry starts the audit record of this call; the action's own fields follow.
 func (a *API) entry(c *call, action string) audit.Entry {
 	return audit.Entry{
-		Actor:     audit.ManagementToken,
+		Actor:     c.actor,
 		Action:    action,
 		Outcome:   audit.OutcomeSuccess,
 		ClientIP:  a.clientIP(c.r),

@@ -24,6 +24,7 @@ const (
 	codeKeyExists        = "key_exists"
 	codeProjectInactive  = "project_inactive"
 	codeTokenInactive    = "token_inactive"
+	codePurgeIncomplete  = "purge_incomplete"
 	codeStoreUnavailable = "store_unavailable"
 	codeInternal         = "internal"
 )
@@ -40,6 +41,7 @@ var statusOf = map[string]int{
 	codeKeyExists:        http.StatusConflict,
 	codeProjectInactive:  http.StatusForbidden,
 	codeTokenInactive:    http.StatusConflict,
+	codePurgeIncomplete:  http.StatusServiceUnavailable,
 	codeStoreUnavailable: http.StatusServiceUnavailable,
 	codeInternal:         http.StatusInternalServerError,
 }

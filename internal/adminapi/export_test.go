@@ -52,4 +52,5 @@ var (
 	ParseMoment = parseMoment
 	WantsCSV    = wantsCSV
 	Harmless    = harmless
+	WithoutKey  = withoutKey
 )

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
 	"github.com/sofatutor/caddy-llm-proxy/storage"
+	"github.com/sofatutor/caddy-llm-proxy/storage/storetest"
 )
 
 const (
@@ -42,6 +42,7 @@ type harness struct {
 	log    *buffer
 	doc    *document
 	events *eventsRig
+	cache  *cacheRig
 
 	mu   sync.Mutex
 	seen map[string]bool // "GET /manage/tokens 200"
@@ -50,7 +51,7 @@ type harness struct {
 
 func newHarness(t *testing.T, change ...func(*adminapi.Config)) *harness {
 	t.Helper()
-	return newHarnessOn(t, "sqlite", filepath.Join(t.TempDir(), "test.db"), change...)
+	return newHarnessOn(t, "sqlite", storetest.File(t), change...)
 }
 
 // onBoth runs a test on a harness with each kind of database.
@@ -60,7 +61,7 @@ func onBoth(t *testing.T, test func(t *testing.T, newHarness func(...func(*admin
 	})
 	t.Run("postgres", func(t *testing.T) {
 		test(t, func(change ...func(*adminapi.Config)) *harness {
-			return newHarnessOn(t, "postgres", testdb.Postgres(t), change...)
+			return newHarnessOn(t, "postgres", storetest.Postgres(t), change...)
 		})
 	})
 }
@@ -85,9 +86,11 @@ func newHarnessOn(t *testing.T, driver, dsn string, change ...func(*adminapi.Con
 		}
 	})
 	h.events = &eventsRig{db: h.db}
+	h.cache = newCacheRig(t)
 	cfg := adminapi.Config{
 		Store:           h.db,
 		Events:          h.events,
+		Cache:           h.cache,
 		ManagementToken: secret.NewValue(managementToken),
 		Providers: func() []adminapi.ProviderInfo {
 			return []adminapi.ProviderInfo{

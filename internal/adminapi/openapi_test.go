@@ -156,6 +156,16 @@ func (d *document) faults(at string, schema, v any) (list []string) {
 					list = append(list, d.faults(fmt.Sprintf("%s[%d]", at, i), arg, item)...)
 				}
 			}
+		case "oneOf":
+			fits := 0
+			for _, other := range arg.([]any) {
+				if len(d.faults(at, other, v)) == 0 {
+					fits++
+				}
+			}
+			if fits != 1 {
+				add("fits %d of %v", fits, arg)
+			}
 		case "minimum", "maximum":
 			if n, ok := v.(float64); ok && (keyword == "minimum" && n < arg.(float64) || keyword == "maximum" && n > arg.(float64)) {
 				add("is beyond %s %v", keyword, arg)

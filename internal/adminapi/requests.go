@@ -44,16 +44,19 @@ type requestFilter struct {
 	storage.RequestFilter        // what the database can select by
 	provider              string // "": any; as are those below
 	outcome               string
-	class                 int // the first digit of the status
+	class                 int  // the first digit of the status
+	alerts                bool // whether alerts are wanted too
 }
 
 // sieves reports whether the database alone cannot apply the filter.
 func (f *requestFilter) sieves() bool { return f.provider != "" || f.outcome != "" || f.class != 0 }
 
-// match applies the whole filter, but for times.
+// match applies the whole filter, but for times. An alert has a project, and maybe a
+// token; it matches nothing else.
 func (f *requestFilter) match(e *event.Event) bool {
 	switch {
-	case !f.ProjectID.IsNil() && e.ProjectID != f.ProjectID,
+	case e.Alert != nil && !f.alerts,
+		!f.ProjectID.IsNil() && e.ProjectID != f.ProjectID,
 		!f.TokenID.IsNil() && e.TokenID != f.TokenID,
 		f.Status != 0 && e.Status != f.Status,
 		f.class != 0 && e.Status/100 != f.class,
@@ -191,6 +194,16 @@ func (a *API) scanRequests(ctx context.Context, f requestFilter, p page) (rows [
 		scanned += want
 	}
 	return rows, next, nil
+}
+
+// followEvents is followRequests with alerts among the requests.
+func (a *API) followEvents(c *call) (answer, error) {
+	f, err := c.requestFilter()
+	if err != nil {
+		return answer{}, err
+	}
+	f.alerts = true
+	return a.followRequests(c, &f)
 }
 
 // followRequests answers what the log has after a position, in its order, which is

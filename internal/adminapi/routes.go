@@ -41,6 +41,7 @@ var (
 	}
 	usageQuery    = []string{"from", "to", "group_by", "project_id", "token_id", "provider", "model", "end_user"}
 	requestsQuery = []string{"project_id", "token_id", "provider", "model", "status", "outcome", "from", "to", "limit", "cursor", "follow"}
+	followQuery   = []string{"project_id", "token_id", "provider", "model", "status", "outcome", "limit", "follow"}
 	deadQuery     = []string{"sink", "limit", "cursor"}
 )
 
@@ -66,10 +67,13 @@ func (a *API) table() []route {
 		{http.MethodGet, "/manage/usage", usesStore, usageQuery, "", a.usage},
 		{http.MethodGet, "/manage/requests", usesStore, requestsQuery, "", a.listRequests},
 		{http.MethodGet, "/manage/requests/{id}", usesStore, nil, "", a.getRequest},
+		{http.MethodGet, "/manage/events", usesStore, followQuery, "", a.followEvents},
 		{http.MethodGet, "/manage/events/lag", managed, nil, "", a.eventLag},
 		{http.MethodPost, "/manage/events/replay", usesStore, nil, audit.EventsReplay, a.replayEvents},
 		{http.MethodGet, "/manage/events/dead", usesStore, deadQuery, "", a.listDead},
 		{http.MethodPost, "/manage/events/dead", usesStore, nil, audit.EventsRequeue, a.requeueDead},
+		{http.MethodPost, purgePattern, usesStore, nil, audit.CachePurge, a.purgeCache},
+		{http.MethodGet, "/manage/cache/stats", managed, nil, "", a.cacheStats},
 		{http.MethodGet, "/manage/providers", managed, nil, "", a.listProviders},
 		{http.MethodGet, "/manage/openapi.json", managed, nil, "", serveDescription},
 		{http.MethodGet, "/health", public, nil, "", a.health},

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/adminapi"
+	"github.com/sofatutor/caddy-llm-proxy/internal/respcache"
 )
 
 // tour makes every call of the API once with success, and hands out the texts of
@@ -49,10 +50,15 @@ func tour(h *harness) (tokens []string) {
 	must[object](h, 200, "GET", "/manage/usage?group_by=project,token,provider,model,end_user,hour", "")
 	must[[]object](h, 200, "GET", "/manage/requests", "")
 	must[object](h, 200, "GET", "/manage/requests/"+e.ID.String(), "")
+	must[[]object](h, 200, "GET", "/manage/events", "")
 	must[object](h, 200, "GET", "/manage/events/lag", "")
 	must[[]object](h, 200, "GET", "/manage/events/dead", "")
 	must[object](h, 200, "POST", "/manage/events/dead", `{"sink":"archive","all":true}`)
 	must[object](h, 200, "POST", "/manage/events/replay", `{"sink":"archive","from":"2020-01-01"}`)
+	must[object](h, 200, "GET", "/manage/cache/stats", "")
+	must[object](h, 200, "POST", "/manage/cache/purge", `{"url":"https://proxy.example.com/v1/models?key=`+tokens[0]+`","method":"GET"}`)
+	h.cache.err = respcache.ErrPending
+	must[object](h, 202, "POST", "/manage/cache/purge", `{"all":true}`)
 	must[[]object](h, 200, "GET", "/manage/providers", "")
 	must[object](h, 200, "GET", "/manage/openapi.json", "")
 	for _, path := range []string{"/health", "/live", "/ready"} {

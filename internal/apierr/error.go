@@ -36,6 +36,7 @@ const (
 	BudgetInFlight       = "budget_in_flight"
 	NotBudgetable        = "endpoint_not_budgetable"
 	Starting             = "starting"
+	NotCached            = "not_cached"
 	UpstreamTimeout      = "upstream_timeout"
 )
 

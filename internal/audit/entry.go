@@ -27,6 +27,7 @@ const (
 	EventsRequeue     = "events.requeue"
 	ManagementLogin   = "management.login"
 	ProxyDenied       = "proxy.denied"
+	CachePurge        = "cache.purge"
 	DatabaseRestore   = "database.restore"
 	PredecessorImport = "predecessor.import"
 	ManagementToken   = "management_token"
@@ -36,10 +37,12 @@ const (
 	ActorAnonymous    = "anonymous"
 	ActorToken        = "token"
 	ActorCommandLine  = "command_line"
+	ActorLocal        = "admin_endpoint" // Caddy's, which whoever reaches it may use
 	TargetProject     = "project"
 	TargetProviderKey = "provider_key"
 	TargetToken       = "token"
-	TargetSink        = "sink" // by name, which is among the changes
+	TargetSink        = "sink"  // by name, which is among the changes
+	TargetCache       = "cache" // what of it is among the changes
 )
 
 // Entry is one audited action. Secrets never enter it.
@@ -49,7 +52,7 @@ type Entry struct {
 	Actor      string            // who: "management_token", later a named admin
 	Action     string            // one of the constants above
 	Outcome    string            // OutcomeSuccess, OutcomeDenied (not allowed in) or OutcomeFailure (understood, and refused)
-	TargetType string            // TargetProject, TargetProviderKey, TargetToken, TargetSink
+	TargetType string            // TargetProject, TargetProviderKey, TargetToken, TargetSink, TargetCache
 	TargetID   uuid.UUID         // zero when the action has no single target
 	ProjectID  uuid.UUID         // zero when none
 	ClientIP   string            // as Caddy's trusted_proxies rules see it

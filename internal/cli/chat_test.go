@@ -183,7 +183,7 @@ func TestChatCancelledKeepsWhatWasSaid(t *testing.T) {
 
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
@@ -222,7 +222,7 @@ func converse(t *testing.T, k *talk) (keys keyboard, interrupt func(), closeInpu
 			if err != nil {
 				t.Errorf("the conversation ended with %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the conversation did not end")
 		}
 		in.Close()

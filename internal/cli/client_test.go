@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 func getProject(t *testing.T, address string, trust Trust) error {
@@ -91,12 +91,7 @@ func TestPagesThatLeadNowhere(t *testing.T) {
 
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := "http://" + listener.Addr().String()
-	listener.Close()
+	address := "http://" + testnet.Refusing(t)
 	expectError(t, getProject(t, address, Trust{}), false, "cannot reach "+address, "start the proxy", "--url")
 
 	release := make(chan struct{})

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 // healthy is an installation with nothing wrong.
@@ -202,12 +203,7 @@ func TestDialer(t *testing.T) {
 		t.Error(err)
 	}
 	expectError(t, try(Trust{}, secure.URL), false, "certificate")
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
-	expectError(t, try(Trust{}, "http://"+listener.Addr().String()), false, "refused")
+	expectError(t, try(Trust{}, "http://"+testnet.Refusing(t)), false, "refused")
 
 	checks, err := Examine(t.Context(), Patient{ConfigName: "x", Config: []byte(`{}`), Providers: []Endpoint{{Name: "p", BaseURL: secure.URL}}}, Trust{CACert: root})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 )
 
 const (
+	eventsPath = "/manage/events"
 	lagPath    = "/manage/events/lag"
 	replayPath = "/manage/events/replay"
 	deadPath   = "/manage/events/dead"

@@ -77,7 +77,7 @@ func simulate(t *testing.T, opt SimulateOptions, asJSON bool) (out *buffer, stop
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the simulator did not stop")
 			return nil
 		}

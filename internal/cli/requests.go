@@ -28,6 +28,7 @@ type RequestFilter struct {
 
 // requestView is what is shown of a request.
 type requestView struct {
+	Type              string            `json:"type"` // alert: it is none
 	ID                string            `json:"id"`
 	Time              *time.Time        `json:"time"`
 	Method            string            `json:"method"`

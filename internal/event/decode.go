@@ -14,8 +14,13 @@ import (
 	"github.com/gofrs/uuid/v5"
 )
 
+var errCalendar = errors.New("its time is beyond the calendar")
+
+func inCalendar(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }
+
 // Decode reads what [Event.AppendJSON] wrote, here or in another version: members
-// that are not known are ignored. It refuses what no version would write.
+// that are not known are ignored. It refuses what no version would write, and types
+// that are not known.
 func Decode(text []byte) (*Event, error) {
 	var d decoded
 	if err := json.Unmarshal(text, &d); err != nil {
@@ -24,9 +29,21 @@ func Decode(text []byte) (*Event, error) {
 	if d.ID.IsNil() || !d.RequestID.IsNil() && d.RequestID != d.ID {
 		return nil, errors.New("decoding an event: it has no id, or two")
 	}
-	t := d.Time.UTC().Truncate(time.Microsecond)
-	if y := t.Year(); y < 1 || y > 9999 {
-		return nil, errors.New("decoding an event: its time is beyond the calendar")
+	t := moment(d.Time)
+	if !inCalendar(t) {
+		return nil, fmt.Errorf("decoding an event: %w", errCalendar)
+	}
+	switch {
+	case d.Type == typeAlert:
+		a, err := d.Alert.alert()
+		if err != nil {
+			return nil, fmt.Errorf("decoding an alert: %w", err)
+		}
+		return &Event{ID: d.ID, Time: t, ProjectID: d.ProjectID, TokenID: d.TokenID, Alert: a}, nil
+	case d.Type != "": // not a request, which it would be counted as
+		return nil, fmt.Errorf("decoding an event: it is of the type %q, which this version does not know", d.Type)
+	case d.Alert != nil:
+		return nil, fmt.Errorf("decoding an event: %w", errAlert)
 	}
 	e := &Event{
 		ID: d.ID, Time: t, Method: d.Method, Endpoint: d.Endpoint, UpstreamRequestID: d.UpstreamRequestID,
@@ -37,7 +54,7 @@ func Decode(text []byte) (*Event, error) {
 		BytesIn: d.BytesIn, BytesOut: d.BytesOut,
 		InputTokens: Count(d.InputTokens), CachedTokens: Count(d.CachedTokens), CacheWriteTokens: Count(d.CacheWriteTokens),
 		OutputTokens: Count(d.OutputTokens), ReasoningTokens: Count(d.ReasoningTokens),
-		Estimated: d.Estimated, UsageSource: d.UsageSource, CostNanoUSD: Count(d.CostNanoUSD), PriceVersion: d.PriceVersion,
+		SavedTokens: d.SavedTokens, Estimated: d.Estimated, UsageSource: d.UsageSource, CostNanoUSD: Count(d.CostNanoUSD), PriceVersion: d.PriceVersion,
 		ClientIP: d.ClientIP, EndUser: d.EndUser,
 		Request: body(d.Request), Response: body(d.Response), RequestTruncated: d.RequestTruncated, ResponseTruncated: d.ResponseTruncated,
 	}
@@ -57,6 +74,7 @@ func body(value jsontext.Value) string {
 
 // decoded is an event as JSON has it.
 type decoded struct {
+	Type              string            `json:"type"` // "": a request
 	ID                uuid.UUID         `json:"id"`
 	RequestID         uuid.UUID         `json:"request_id"`
 	Time              time.Time         `json:"time"`
@@ -86,6 +104,7 @@ type decoded struct {
 	CacheWriteTokens  nullable          `json:"cache_write_tokens"`
 	OutputTokens      nullable          `json:"output_tokens"`
 	ReasoningTokens   nullable          `json:"reasoning_tokens"`
+	SavedTokens       int64             `json:"saved_tokens"`
 	Estimated         bool              `json:"estimated"`
 	UsageSource       string            `json:"usage_source"`
 	CostNanoUSD       nullable          `json:"cost_nano_usd"`
@@ -97,6 +116,7 @@ type decoded struct {
 	Response          jsontext.Value    `json:"response"`
 	RequestTruncated  bool              `json:"request_truncated"`
 	ResponseTruncated bool              `json:"response_truncated"`
+	Alert             *decodedAlert     `json:"alert"`
 }
 
 type (

@@ -1,5 +1,6 @@
-// Package event keeps the record of every request: what it is, how it is
-// written down, and the log that takes it without making a request wait.
+// Package event keeps the record of every request, and of alerts about what requests
+// have used: what it is, how it is written down, and the log that takes it without
+// making a request wait.
 package event
 
 import (
@@ -17,8 +18,8 @@ const (
 	UsageNone      = "none"      // nothing was used, or nothing is known
 )
 
-// Event is one request that passed authentication. Its JSON form is that of
-// [Event.AppendJSON]; members whose value is unknown or empty are null or absent.
+// Event is one request that passed authentication, or an alert. Its JSON form is that
+// of [Event.AppendJSON]; members whose value is unknown or empty are null or absent.
 type Event struct {
 	ID                uuid.UUID // UUIDv7; the request's id too, which the client got as X-LLM-Proxy-Request-Id
 	Time              time.Time // the request's beginning, UTC
@@ -49,6 +50,7 @@ type Event struct {
 	CacheWriteTokens Count
 	OutputTokens     Count // with ReasoningTokens
 	ReasoningTokens  Count
+	SavedTokens      int64 // input and output of the answer that the cache gave again
 	Estimated        bool
 	UsageSource      string // one of the Usage constants
 	CostNanoUSD      Count  // unknown: the model has no price
@@ -62,6 +64,10 @@ type Event struct {
 	Response          string
 	RequestTruncated  bool
 	ResponseTruncated bool
+
+	// Alert, if it is not nil, says that this is no request: ID, Time, ProjectID and
+	// TokenID are the alert's, and nothing else is set. It is not to be changed.
+	Alert *Alert
 
 	// Prepare, if it is not nil, is called once, off the request's path and before
 	// the event is written anywhere: to make captured bodies fit to be kept.

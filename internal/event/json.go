@@ -14,8 +14,12 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 // AppendJSON appends the event as one JSON object, with its members always in the
 // same order. Texts, ids and maps that are empty are left out, counts that are
-// unknown and a time to first byte that never came are null.
+// unknown and a time to first byte that never came are null. An alert begins with its
+// type; a request has none.
 func (e *Event) AppendJSON(b []byte) []byte {
+	if e.Alert != nil {
+		return e.appendAlert(b)
+	}
 	b = append(b, `{"id":"`...)
 	b = appendUUID(b, e.ID)
 	b = append(b, `","request_id":"`...)
@@ -54,6 +58,9 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	b = appendCount(b, "cache_write_tokens", e.CacheWriteTokens)
 	b = appendCount(b, "output_tokens", e.OutputTokens)
 	b = appendCount(b, "reasoning_tokens", e.ReasoningTokens)
+	if e.SavedTokens != 0 {
+		b = appendInt(b, "saved_tokens", e.SavedTokens)
+	}
 	b = appendBool(b, "estimated", e.Estimated)
 	b = appendText(b, "usage_source", e.UsageSource)
 	b = appendCount(b, "cost_nano_usd", e.CostNanoUSD)

@@ -297,6 +297,7 @@ func TestNoRoom(t *testing.T) {
 
 func FuzzRecords(f *testing.F) {
 	f.Add(appendRecord([]byte(segmentMagic), newEvent()))
+	f.Add(appendRecord(appendRecord([]byte(segmentMagic), budgetAlert()), requestsAlert()))
 	f.Add([]byte(segmentMagic + "\x01\x00\x00\x00\x00\x00\x00\x00x"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		r, err := newRecords(bytes.NewReader(content))

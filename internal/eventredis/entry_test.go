@@ -22,6 +22,8 @@ func FuzzEntry(f *testing.F) {
 	e := &event.Event{ID: uuid.Must(uuid.NewV7()), Time: time.Unix(1e9, 0), Status: 200}
 	text := string(e.AppendJSON(nil))
 	f.Add("1-1", text+"\n"+text+"\n")
+	alert := event.NewAlert(time.Unix(1e9, 0), uuid.Nil, e.ID, event.Alert{Scope: event.ScopeToken, Limit: event.LimitBudget, Percent: 80, Amount: 1e10, Used: 8e9})
+	f.Add("1-1", text+"\n"+string(alert.AppendJSON(nil))+"\n"+text+"\n")
 	f.Add("1-1", text[:len(text)/2])
 	f.Add("18446744073709551615-18446744073709551615", "\n{}\n[]")
 	f.Add("-", "")

@@ -85,6 +85,8 @@ type Head struct {
 	Storable bool
 	// Length of the body if it is known, 0 otherwise; a hint for the first allocation.
 	Length int64
+	// About is whatever else readers need to know.
+	About any
 }
 
 // Role is what a reader is to its fill.

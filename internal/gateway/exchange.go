@@ -5,11 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/uuid/v5"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
@@ -47,7 +49,16 @@ type exchange struct {
 	reading time.Duration // what the client took to send its body
 	meter   meter
 
-	governed *governed // nil: no limit applies
+	governed *governed   // nil: no limit applies
+	reached  atomic.Bool // a connection to the provider was there; known of requests that hold something
+	answered bool        // the provider's header has come
+	requests limit.Quota // how the limits stood, for headers
+	tokens   limit.Quota
+
+	cached   *caching // nil: there is no cache
+	fetched  *fetch   // the provider's side of this request; nil: it is its own
+	fetching bool     // this is one
+	req      *http.Request
 }
 
 // Serve answers a request that [Gateway.Match] says is ours and fills rec,
@@ -107,6 +118,9 @@ func (x *exchange) serve(m Match) *apierr.Error {
 	req, err := x.prepare()
 	if err != nil {
 		return err
+	}
+	if x.cached != nil {
+		return x.serveCached(req)
 	}
 	return x.forward(req)
 }
@@ -272,6 +286,10 @@ func (x *exchange) finish() {
 		x.rec.BytesIn = x.sending.taken.Load()
 	}
 	x.conclude(x.done)
+	if x.fetched != nil && !x.fetched.meet(x) {
+		x.meter.release() // the fetch goes on, and tells of both when it ends
+		return
+	}
 	x.account()
 	x.settleLimits()
 	x.publish()

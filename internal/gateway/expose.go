@@ -12,14 +12,15 @@ import (
 // addHeaders adds what a client may know about how it was served and what it has
 // left. All values are cut from one text and lie in one array.
 func (x *exchange) addHeaders(h http.Header) {
+	if x.fetching { // each client gets its own
+		return
+	}
 	a := answerHeaders{header: h, text: make([]byte, 0, 320)}
 	if !x.g.cfg.HideHeaders {
 		x.exposeHeaders(&a)
 	}
-	if v := x.governed; v != nil {
-		a.quota(x.dialect(), &requestNames, &v.decision.Requests)
-		a.quota(x.dialect(), &tokenNames, &v.decision.Tokens)
-	}
+	a.quota(x.dialect(), &requestNames, &x.requests)
+	a.quota(x.dialect(), &tokenNames, &x.tokens)
 	a.write()
 }
 

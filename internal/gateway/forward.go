@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/httpcache"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 )
@@ -27,7 +28,7 @@ func (x *exchange) prepare() (*http.Request, *apierr.Error) {
 	}
 	req.Header = x.g.outboundHeader(x.r.Header, x.upload)
 	req.URL = x.route.URL(x.query())
-	return req.WithContext(x.ctx), nil
+	return req.WithContext(x.traced(x.ctx)), nil
 }
 
 // query is the client's query less its credential. HTTP/2 and 3 let through
@@ -46,16 +47,18 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 		if err := x.judge(&in, scanOK, false); err != nil {
 			return err
 		}
-		return x.govern(&ask{})
+		x.beginCaching(nil)
+		return x.govern(&ask{}, nil)
 	}
 	if x.upload && !x.mustInspect() {
 		in.params = newParams(names)
 		if err := x.judge(&in, scanOK, false); err != nil {
 			return err
 		}
-		if err := x.govern(&ask{}); err != nil {
+		if err := x.govern(&ask{}, nil); err != nil {
 			return err
 		}
+		x.beginCaching(nil)
 		return x.takeUpload(req)
 	}
 	if encoding := x.r.Header["Content-Encoding"]; len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "identity") {
@@ -77,7 +80,7 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 	in.params = newParams(names)
 	var size ask
 	var asked *ask // nil: nobody wants to know
-	if x.weighs() {
+	if x.sized() {
 		asked = &size
 	}
 	switch contentType := x.r.Header.Get("Content-Type"); {
@@ -91,10 +94,11 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 		return err
 	}
 	x.rec.EndUser = in.endUser
-	if err := x.govern(&size); err != nil {
+	if err := x.govern(&size, body); err != nil {
 		return err
 	}
 	x.captureRequest(body)
+	x.beginCaching(body)
 	if in.stream {
 		body = x.askForUsage(body)
 	}
@@ -134,6 +138,9 @@ func (x *exchange) forward(req *http.Request) *apierr.Error {
 	setCredential(req, p.Auth, credential)
 	x.rec.Attempts++
 	sent := time.Now()
+	if x.cached != nil {
+		x.cached.sent = sent
+	}
 	x.awaitHeader(p.ResponseHeaderTimeout)
 	resp, rtErr := x.g.cfg.Transports[p.Name].RoundTrip(req)
 	x.flight.arrived()
@@ -142,9 +149,19 @@ func (x *exchange) forward(req *http.Request) *apierr.Error {
 	if rtErr != nil {
 		return x.upstreamFailure(req, rtErr)
 	}
+	x.answered = true
 	defer resp.Body.Close()
 	if err := x.screen(resp, credential); err != nil {
 		return err
+	}
+	if x.cached != nil {
+		x.cacheAnswered(resp)
+		if x.confirms(resp) {
+			if resp = x.confirmed(resp); resp == nil {
+				httpcache.ClearConditions(req.Header)
+				return x.forward(req)
+			}
+		}
 	}
 	return x.relay(resp)
 }

@@ -67,6 +67,8 @@ type Config struct {
 	Prices *price.Table
 	// Limits are what requests are held against besides policy.
 	Limits Limits
+	// Cache keeps answers; nil: nobody does.
+	Cache *Cache
 	// Observe is told of every request when it is over. It must not block.
 	Observe func(*Record)
 

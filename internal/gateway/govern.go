@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/ledger"
 	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
 )
 
@@ -20,14 +21,20 @@ type Limits struct {
 	OnFailure limit.Policy
 	// Estimator guesses what a request will use, for limits of tokens.
 	Estimator *limit.Estimator
+	// Ledger keeps the quotas and budgets of tokens and projects; nil: nobody does.
+	Ledger Ledger
 }
 
 // governed is what one request has taken of its limits.
 type governed struct {
-	demands  []limit.Demand
-	ticket   limit.Ticket
-	decision limit.Decision
-	weighed  bool // a limit of tokens is among them
+	demands []limit.Demand
+	ticket  limit.Ticket
+	weighed bool // a limit of tokens is among them
+
+	accounts []ledger.Limit
+	holds    []ledger.Demand
+	held     ledger.Ticket
+	open     bool // of a cost that nobody can bound
 }
 
 var governedPool = sync.Pool{New: func() any { return new(governed) }}
@@ -35,23 +42,40 @@ var governedPool = sync.Pool{New: func() any { return new(governed) }}
 const perMinute = time.Minute
 
 // govern takes what the request needs of every limit that applies, or refuses it.
-func (x *exchange) govern(a *ask) *apierr.Error {
-	if x.g.cfg.Limits.Limiter == nil || !x.ruled() {
+// The strict ones come first, since what they hold is given back without a trace.
+func (x *exchange) govern(a *ask, body []byte) *apierr.Error {
+	strict, rated := x.accountable(), x.ruled()
+	if !strict && !rated {
 		return nil
 	}
 	if x.governed == nil {
 		x.governed = governedPool.Get().(*governed)
 	}
-	return x.takeRates(a)
+	if strict {
+		if err := x.takeHolds(a, body); err != nil {
+			return err
+		}
+	}
+	if rated {
+		return x.takeRates(a)
+	}
+	return nil
 }
 
 // ruled reports whether any rate or concurrency is limited for this request.
 func (x *exchange) ruled() bool {
+	if x.g.cfg.Limits.Limiter == nil {
+		return false
+	}
 	t, p := &x.identity.Token.Policy.Limits, &x.identity.Project.Policy.Limits
 	return len(x.g.cfg.Limits.Rules) > 0 ||
 		t.RPM != nil || t.TPM != nil || t.Concurrency != nil ||
 		p.RPM != nil || p.TPM != nil || p.Concurrency != nil
 }
+
+// sized reports whether the body must say how much it asks for: for limits of
+// tokens, and for budgets.
+func (x *exchange) sized() bool { return x.weighs() || x.budgeted() }
 
 // weighs reports whether tokens are limited, so that the body must say how many
 // it asks for.
@@ -81,7 +105,7 @@ func (x *exchange) takeRates(a *ask) *apierr.Error {
 	case err != nil:
 		return errLimiter.WithCause(err)
 	}
-	v.decision = decision
+	x.requests, x.tokens = decision.Requests, decision.Tokens
 	if decision.Admitted {
 		return nil
 	}
@@ -168,6 +192,7 @@ func (x *exchange) settleLimits() {
 	if v == nil {
 		return
 	}
+	x.settleHolds()
 	if v.weighed {
 		if in, out := x.rec.InputTokens, x.rec.OutputTokens; in.Known && out.Known {
 			v.ticket.Settle(in.N + out.N)

@@ -29,7 +29,8 @@ const (
 // would cost more than the rest of the gateway. It is safe for concurrent use.
 type Inflight struct {
 	tick   atomic.Int64
-	count  atomic.Int64
+	count  atomic.Int64 // requests of clients
+	listed atomic.Int64 // these, and what is fetched for several of them
 	shards [inflightShards]inflightShard
 	stop   chan struct{}
 	done   chan struct{}
@@ -50,7 +51,7 @@ type flight struct {
 	projectID uuid.UUID
 	expires   time.Time // zero: never
 	cancel    context.CancelCauseFunc
-	writer    http.ResponseWriter
+	writer    http.ResponseWriter // nil: it is fetched for several requests, which have flights of their own
 
 	limit   atomic.Int64 // tick at which the provider has been silent for too long; 0: nobody waits; or sending
 	cutTick int64        // under shard.mu: when it was cut; 0: not yet
@@ -86,7 +87,10 @@ func (f *Inflight) add(fl *flight) {
 	fl.prev, fl.next = s.root.prev, &s.root
 	fl.prev.next, fl.next.prev = fl, fl
 	s.mu.Unlock()
-	f.count.Add(1)
+	f.listed.Add(1)
+	if fl.writer != nil {
+		f.count.Add(1)
+	}
 }
 
 // remove must be called before the handler returns: afterwards the response
@@ -96,7 +100,10 @@ func (f *Inflight) remove(fl *flight) {
 	s.mu.Lock()
 	fl.prev.next, fl.next.prev = fl.next, fl.prev
 	s.mu.Unlock()
-	f.count.Add(-1)
+	f.listed.Add(-1)
+	if fl.writer != nil {
+		f.count.Add(-1)
+	}
 }
 
 // await starts the clock of a wait for the provider; arrived stops it. A wait may
@@ -144,7 +151,11 @@ func (f *Inflight) Changed(c token.Change) {
 func (f *Inflight) Recheck(check func(tokenID uuid.UUID) error) {
 	tokens := make(map[uuid.UUID]struct{})
 	for i := range f.shards {
-		f.shards[i].each(func(fl *flight) { tokens[fl.tokenID] = struct{}{} })
+		f.shards[i].each(func(fl *flight) {
+			if fl.writer != nil {
+				tokens[fl.tokenID] = struct{}{}
+			}
+		})
 	}
 	for id := range tokens {
 		var cause *apierr.Error
@@ -198,7 +209,7 @@ func (f *Inflight) watch() {
 		case <-ticker.C:
 		}
 		tick := f.tick.Add(1)
-		if f.count.Load() == 0 {
+		if f.listed.Load() == 0 {
 			continue
 		}
 		now := time.Now()
@@ -210,6 +221,7 @@ func (f *Inflight) watch() {
 
 func (fl *flight) check(tick int64, now time.Time) {
 	switch limit := fl.limit.Load(); {
+	case fl.cutTick != 0 && fl.writer == nil:
 	case fl.cutTick != 0:
 		if tick >= fl.cutTick+unblockAfter {
 			rc := http.NewResponseController(innermost(fl.writer))

@@ -119,7 +119,12 @@ func (x *exchange) account() {
 	rec := x.rec
 	rec.UsageSource = counts.Source.String()
 	rec.Estimated = counts.Source == usage.SourceEstimated
-	rec.ResponseModel, rec.ServiceTier = counts.Model, counts.ServiceTier
+	if counts.Model != "" { // else what is replayed has told
+		rec.ResponseModel = counts.Model
+	}
+	if counts.ServiceTier != "" {
+		rec.ServiceTier = counts.ServiceTier
+	}
 	if !known {
 		return
 	}

@@ -53,9 +53,9 @@ func (x *exchange) admitAddress() *apierr.Error {
 	return nil
 }
 
-// mustJudge reports whether a rule depends on the body or the model.
+// mustJudge reports whether a rule, or a budget, depends on the body or the model.
 func (x *exchange) mustJudge() bool {
-	return len(x.route.Provider.Params) > 0 || x.restrictsModels()
+	return len(x.route.Provider.Params) > 0 || x.restrictsModels() || x.budgeted()
 }
 
 func (x *exchange) restrictsModels() bool {

@@ -22,6 +22,7 @@ type Record struct {
 	RequestID    string // ID as text, which the client gets as X-LLM-Proxy-Request-Id
 	ProviderType string // the preset
 	Limit        string // that refused it: requests, tokens, concurrency, max_requests, budget_usd or unavailable
+	Overshoot    int64  // nanodollars that the provider has charged beyond what was held for the request
 	Operation    string // as gen_ai.operation.name; "" for what it does not name
 	Started      time.Time
 	Upstream     time.Duration // until the provider's response header

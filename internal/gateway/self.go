@@ -39,6 +39,12 @@ type selfPolicy struct {
 	AllowedProviders []string `json:"allowed_providers"`
 	AllowedEndpoints []string `json:"allowed_endpoints"`
 	AllowedIPs       []string `json:"allowed_ips"`
+
+	RPM         *selfLimit `json:"rpm"`
+	TPM         *selfLimit `json:"tpm"`
+	Concurrency *selfLimit `json:"concurrency"`
+	MaxRequests *selfLimit `json:"max_requests"`
+	BudgetUSD   *selfLimit `json:"budget_usd"`
 }
 
 // serveSelf tells the holder of a token about it. It asks no provider.
@@ -53,10 +59,14 @@ func (x *exchange) serveSelf() *apierr.Error {
 		return err
 	}
 	t, p := x.identity.Token, x.identity.Project
+	limits := selfLimits{Token: policyOf(&t.Policy), Project: policyOf(&p.Policy)}
+	if err := x.standing(&limits); err != nil {
+		return err
+	}
 	body, err := json.Marshal(self{
 		ID: t.ID.String(), Name: t.Name, IssuedAt: token.IssuedAt(t.ID), ExpiresAt: t.ExpiresAt,
 		Project: selfProject{ID: p.ID.String(), Name: p.Name},
-		Limits:  selfLimits{Token: policyOf(&t.Policy), Project: policyOf(&p.Policy)},
+		Limits:  limits,
 	}, json.FormatNilSliceAsNull(true))
 	if err != nil {
 		return errStore.WithCause(err)

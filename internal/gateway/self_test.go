@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -43,17 +44,24 @@ func TestSelf(t *testing.T) {
 				t.Errorf("issued_at %q", issued)
 			}
 			delete(got, "issued_at")
-			none := map[string]any{"allowed_models": nil, "allowed_providers": nil, "allowed_endpoints": nil, "allowed_ips": nil}
+			policy := func(set map[string]any) map[string]any {
+				all := map[string]any{
+					"allowed_models": nil, "allowed_providers": nil, "allowed_endpoints": nil, "allowed_ips": nil,
+					"rpm": nil, "tpm": nil, "concurrency": nil, "max_requests": nil, "budget_usd": nil,
+				}
+				maps.Copy(all, set)
+				return all
+			}
 			want := map[string]any{
 				"id": r.tokenID.String(), "name": "laptop", "expires_at": nil,
 				"project": map[string]any{"id": r.projectID.String(), "name": "acme"},
-				"limits":  map[string]any{"token": none, "project": none},
+				"limits":  map[string]any{"token": policy(nil), "project": policy(nil)},
 			}
 			if name == "expires" {
 				want["expires_at"] = expires.Format(time.RFC3339)
 				want["limits"] = map[string]any{
-					"token":   map[string]any{"allowed_models": []any{"gpt-*"}, "allowed_providers": nil, "allowed_endpoints": []any{"/v1/models"}, "allowed_ips": nil},
-					"project": map[string]any{"allowed_models": nil, "allowed_providers": []any{"anthropic"}, "allowed_endpoints": nil, "allowed_ips": nil},
+					"token":   policy(map[string]any{"allowed_models": []any{"gpt-*"}, "allowed_endpoints": []any{"/v1/models"}}),
+					"project": policy(map[string]any{"allowed_providers": []any{"anthropic"}}),
 				}
 			}
 			if !reflect.DeepEqual(got, want) {

@@ -22,6 +22,9 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }
 func (x *exchange) relay(resp *http.Response) *apierr.Error {
 	h := x.w.Header()
 	copyResponseHeader(h, resp.Header)
+	if x.cached != nil && !x.fetching {
+		x.cached.status.Set(h)
+	}
 	x.addHeaders(h)
 	x.rec.Status = resp.StatusCode
 	x.rec.UpstreamRequestID = upstreamRequestID(resp.Header)
@@ -168,13 +171,21 @@ func (x *exchange) sendErrorEvent(out *outlet, problem *apierr.Error) {
 	}
 	err := out.write(x.dialect().Event(problem, x.rec.RequestID))
 	out.flush()
-	if err == nil && x.r.ProtoMajor == 3 {
-		timer := time.NewTimer(resetDelay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-x.r.Context().Done():
-		}
+	if err == nil && !x.fetching {
+		x.lingerForReset()
+	}
+}
+
+// lingerForReset waits for a moment before a stream of HTTP/3 is reset.
+func (x *exchange) lingerForReset() {
+	if x.r.ProtoMajor != 3 {
+		return
+	}
+	timer := time.NewTimer(resetDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-x.r.Context().Done():
 	}
 }
 

@@ -26,7 +26,7 @@ func (x *exchange) serveTunnel() *apierr.Error {
 	if err := x.judge(&in, scanOK, false); err != nil {
 		return err
 	}
-	if err := x.govern(&ask{}); err != nil {
+	if err := x.govern(&ask{}, nil); err != nil {
 		return err
 	}
 	x.rec.Stream = true
@@ -121,12 +121,13 @@ func (x *exchange) handshake(prepared *http.Request) (*http.Response, *apierr.Er
 	x.rec.Attempts++
 	sent := time.Now()
 	x.g.cfg.Inflight.await(&x.flight, p.ResponseHeaderTimeout)
-	resp, rtErr := x.g.cfg.Transports[p.Name].RoundTrip(req.WithContext(x.ctx))
+	resp, rtErr := x.g.cfg.Transports[p.Name].RoundTrip(req.WithContext(x.traced(x.ctx)))
 	x.flight.arrived()
 	x.rec.Upstream = time.Since(sent)
 	if rtErr != nil {
 		return nil, x.upstreamFailure(req, rtErr)
 	}
+	x.answered = true
 	if err := x.screen(resp, credential); err != nil {
 		_ = resp.Body.Close()
 		return nil, err

@@ -36,4 +36,5 @@ const (
 	ReasonSetCookie   Reason = "set-cookie"
 	ReasonNotShared   Reason = "not-shared" // RFC 9111, 3.5
 	ReasonNoLifetime  Reason = "no-lifetime"
+	ReasonNoEnd       Reason = "no-end" // a stream of which nobody could tell whether it is complete
 )

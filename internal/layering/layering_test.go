@@ -21,7 +21,7 @@ var restricted = []struct {
 	{"modernc.org/", []string{"storage"}, "only storage knows database drivers"},
 	{"github.com/jackc/", []string{"storage", "internal/testdb"}, "only storage knows database drivers"},
 	{"database/sql", []string{"storage", "migrations", "bench"}, "only storage knows SQL"},
-	{"github.com/redis/", []string{"internal/redisconn", "internal/relay", "internal/sink", "internal/limit", "internal/eventredis", "e2e"}, "whoever needs Redis takes the connection of redisconn"},
+	{"github.com/redis/", []string{"internal/redisconn", "internal/relay", "internal/sink", "internal/limit", "internal/eventredis", "internal/respcache", "e2e"}, "whoever needs Redis takes the connection of redisconn"},
 	{"github.com/pressly/goose", []string{"migrations"}, "only migrations knows goose"},
 	{module + "storage", []string{"caddymodule", "storage", "internal/adminapi", "internal/cli", "bench"}, "domain packages declare what they need"},
 	{module + "internal/adminapi", []string{"caddymodule", "internal/cli"}, "the data path does not know the management side"},

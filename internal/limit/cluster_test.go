@@ -35,7 +35,7 @@ func startCluster(t *testing.T) redisconn.Settings {
 		must(t, c.ClusterAddSlotsRange(ctx, slots[0], slots[1]).Err())
 		must(t, c.Do(ctx, "cluster", "set-config-epoch", i+1).Err())
 		if i > 0 {
-			must(t, clients[0].ClusterMeet(ctx, u.Hostname(), u.Port()).Err())
+			must(t, clients[0].Do(ctx, "cluster", "meet", u.Hostname(), u.Port(), s.BusPort()).Err())
 		}
 	}
 	for _, c := range clients {

@@ -16,11 +16,13 @@ type entry struct {
 	// What follows is for Redis alone.
 	seq      int64   // of the last count of slots that was told or asked with
 	toldAt   int64   // when Redis was last told of an admission; 0: never
-	seen     int64   // sum over all nodes when Redis was last asked
+	seen     int64   // sum over all nodes when Redis was last asked; of slots, over the others
 	seenAt   int64   // when that was; 0: never
 	away     *window // admitted by this node without Redis; nil: nothing
 	unpushed *window // the part of away that Redis has not been told; nil: nothing
 	grace    int64   // until when the share is what was left of the limit
+	base     int64   // slots in use when Redis went away
+	baseAt   int64   // when that was
 }
 
 // check sees whether the weight fits under the ceiling, by the counters of w.

@@ -61,13 +61,34 @@ func (h *held) whole(v *view) int64 {
 // of it when Redis was last asked, and after a window's length of all of it.
 func (h *held) share(v *view, now, since int64) {
 	h.ceiling = h.whole(v)
+	if h.limit.Kind == Concurrency {
+		h.shareSlots(v, now, since)
+		return
+	}
 	e := h.entry
 	e.grace = since + buckets*h.width
-	if h.limit.Kind == Concurrency || now >= e.grace || e.seenAt == 0 || now-e.seenAt >= buckets*h.width {
+	if now >= e.grace || e.seenAt == 0 || now-e.seenAt >= buckets*h.width {
 		return
 	}
 	if h.ceiling > 0 {
 		h.ceiling = max(0, h.limit.Amount-e.seen) / v.divisor
+	}
+}
+
+// shareSlots is share for Concurrency. What others use is in use for as long as their
+// requests last, and they may have taken more since this node last heard of it: at
+// first it goes by half of what was left, and by what it had.
+func (h *held) shareSlots(v *view, now, since int64) {
+	e, span := h.entry, slotsTrust.Microseconds()
+	if now >= since+span || e.seenAt == 0 || since-e.seenAt >= span {
+		return
+	}
+	if e.baseAt != since {
+		e.base, e.baseAt = e.inflight, since
+	}
+	if h.ceiling > 0 {
+		left := max(0, h.limit.Amount-e.seen-e.base)
+		h.ceiling = min(h.ceiling, e.base+left/(2*v.divisor))
 	}
 }
 

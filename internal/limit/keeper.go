@@ -11,6 +11,8 @@ const (
 	// beatEvery is how often a node shows that it lives and tells its slots; others
 	// forget it after ten seconds.
 	beatEvery = 2 * time.Second
+	// listedFor is how long after a beat a node is certainly known to the others.
+	listedFor = 8 * time.Second
 	// probeEvery is how often a Redis that is away is asked whether it is back.
 	probeEvery = 250 * time.Millisecond
 )
@@ -124,7 +126,12 @@ func parseBeat(answer any, old *view, now int64) (view, error) {
 	if nodes < 1 || lost < 0 || made < 0 || there < 0 {
 		return view{}, errAnswer
 	}
-	v := view{epoch: id, lost: never, made: now - max(0, there-made), nodes: nodes, divisor: nodes, ready: ready == 1}
+	v := view{epoch: id, lost: never, made: now - max(0, there-made), nodes: nodes, divisor: nodes, ready: ready == 1, heard: now}
+	if old.ready && old.epoch == id && nodes >= old.divisor && now-old.heard < listedFor.Microseconds() {
+		// Nobody has forgotten this node, so that they divide by as many as it did, or
+		// more. It is for who has come to wait until all know.
+		v.ready = true
+	}
 	switch {
 	case id == old.epoch: // Redis's clock may have been set since
 		v.lost, v.made = old.lost, old.made

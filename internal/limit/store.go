@@ -150,7 +150,7 @@ func (s *store) sweep(i int, now int64) {
 // idle reports whether forgetting the entry changes no decision.
 func (e *entry) idle(now int64) bool {
 	if e.counts == nil {
-		return e.inflight == 0
+		return e.inflight == 0 && (e.seenAt == 0 || now-e.seenAt >= slotsTrust.Microseconds())
 	}
 	b := width(e.key.Window)
 	if e.seenAt != 0 && now-e.seenAt < buckets*b {

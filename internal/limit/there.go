@@ -180,6 +180,9 @@ func (r *Redis) conclude(all []held, groups [][]held, err error) {
 		for i := range g {
 			h := &g[i]
 			e := r.store.locked(&h.limit.Key)
+			if h.limit.Kind == Concurrency && err == nil {
+				e.seen, e.seenAt = h.index, now
+			}
 			switch {
 			case h.limit.Kind == Concurrency && !admitted:
 				// A later number may have been told that includes this one.
@@ -187,7 +190,7 @@ func (r *Redis) conclude(all []held, groups [][]held, err error) {
 					r.pending.slots(e.key)
 				}
 				r.setSlots(e, e.inflight-h.weight)
-			case h.limit.Kind == Concurrency:
+			case h.limit.Kind == Concurrency: // admitted
 			case err == nil:
 				e.seen, e.seenAt = h.sum, now
 				if admitted {

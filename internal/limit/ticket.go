@@ -38,7 +38,7 @@ type held struct {
 
 	local bool  // decided by this node's counters
 	own   int64 // bucket of this node's counters
-	index int64 // bucket of Redis's
+	index int64 // bucket of Redis's; slots of other processes
 	seq   int64 // of this process's slots
 }
 

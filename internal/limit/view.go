@@ -38,6 +38,7 @@ type view struct {
 	nodes   int64
 	divisor int64 // of limits, without Redis: at least the number of nodes
 	ready   bool  // the others' divisors allow for this node
+	heard   int64 // when Redis last told of the others, by our clock
 	since   int64 // when Redis was last found away, by our clock
 	changed time.Time
 	err     error // why it is away
@@ -89,6 +90,7 @@ func classify(err error) failure {
 // failed takes note of a call that Redis did not answer as it should.
 func (r *Redis) failed(err error) {
 	if classify(err) == unanswered && r.slow.Add(1) < maxSlow {
+		r.logger.Debug("Redis did not answer a question about rate limits in time; if it does not answer the next one it counts as away")
 		return
 	}
 	r.leave(r.conn.Explain(err))

@@ -110,7 +110,7 @@ func node(tb testing.TB, conn *redisconn.Conn, logger *slog.Logger, option func(
 
 func waitFor(tb testing.TB, what string, condition func() bool) {
 	tb.Helper()
-	deadline := time.NewTimer(60 * time.Second)
+	deadline := time.NewTimer(2 * time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

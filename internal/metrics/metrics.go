@@ -23,6 +23,9 @@ var (
 // Limits are what may refuse a request.
 var Limits = []string{"requests", "tokens", "concurrency", "max_requests", "budget_usd", "unavailable"}
 
+// CacheResults are what a cache may do with a request.
+var CacheResults = []string{"hit", "stale", "miss", "revalidated", "coalesced", "bypass"}
+
 // Set is all collectors. It is meant to be made once for a process: a set that
 // is registered again under a new configuration goes on counting where it was. It
 // implements [prometheus.Collector] and is safe for concurrent use.
@@ -35,6 +38,8 @@ type Set struct {
 	cost      *prometheus.CounterVec
 	attempts  *prometheus.CounterVec
 	refusals  *prometheus.CounterVec
+	overshoot prometheus.Counter
+	cached    *prometheus.CounterVec
 
 	inflight  *prometheus.Desc
 	waiting   *prometheus.Desc
@@ -46,7 +51,6 @@ type Set struct {
 	lag       *prometheus.Desc
 	denials   *prometheus.Desc
 	shared    *prometheus.Desc
-	overshoot *prometheus.Desc
 
 	series series
 
@@ -76,6 +80,10 @@ func New() *Set {
 		cost:      counter("cost_usd_total", "Cost of the requests whose model has a price.", "provider", "model"),
 		attempts:  counter("upstream_attempts_total", "Requests sent to providers.", "provider", "outcome"),
 		refusals:  counter("limit_refusals_total", "Requests refused by a limit.", "limit"),
+		cached:    counter("cache_requests_total", "Requests to handlers with a cache, by what it did.", "result"),
+		overshoot: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "overshoot_usd_total", Help: "What providers charged beyond the upper bound that was held for a request.",
+		}),
 
 		inflight:  desc("inflight_requests", "Requests that are being served."),
 		waiting:   desc("events_uncommitted", "Events that wait for the database, in memory or on disk."),
@@ -87,8 +95,7 @@ func New() *Set {
 		lag:       desc("event_lag_seconds", "Age of the oldest event that the sink has still to get.", "sink"),
 		denials:   desc("audit_dropped_total", "Audit records of refusals lost since the process began, because there were too many at once or the database was away."),
 
-		shared:    desc("limits_shared", "Whether limits are counted as configured: 0 while the Redis that nodes share is away."),
-		overshoot: desc("overshoot_usd_total", "What providers charged beyond the upper bound that was held for a request."),
+		shared: desc("limits_shared", "Whether limits are counted as configured: 0 while the Redis that nodes share is away."),
 
 		series:   series{known: make(map[labels]*children)},
 		sources:  make(map[Source]struct{}),
@@ -97,11 +104,14 @@ func New() *Set {
 	for _, limit := range Limits {
 		s.refusals.WithLabelValues(limit)
 	}
+	for _, result := range CacheResults {
+		s.cached.WithLabelValues(result)
+	}
 	return s
 }
 
 func (s *Set) vectors() []prometheus.Collector {
-	return []prometheus.Collector{s.requests, s.duration, s.overhead, s.firstByte, s.tokens, s.cost, s.attempts, s.refusals}
+	return []prometheus.Collector{s.requests, s.duration, s.overhead, s.firstByte, s.tokens, s.cost, s.attempts, s.refusals, s.overshoot, s.cached}
 }
 
 // Describe implements [prometheus.Collector].
@@ -109,7 +119,7 @@ func (s *Set) Describe(ch chan<- *prometheus.Desc) {
 	for _, v := range s.vectors() {
 		v.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{s.inflight, s.waiting, s.published, s.dropped, s.delivered, s.failed, s.pending, s.lag, s.denials, s.shared, s.overshoot} {
+	for _, d := range []*prometheus.Desc{s.inflight, s.waiting, s.published, s.dropped, s.delivered, s.failed, s.pending, s.lag, s.denials, s.shared} {
 		ch <- d
 	}
 }

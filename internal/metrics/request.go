@@ -28,9 +28,11 @@ type Request struct {
 	Overhead  time.Duration // 0: nothing was answered
 	FirstByte time.Duration // 0: no body
 	Limit     string        // that refused it; "": none did
+	Cache     string        // what the cache did; "": there is none
 
 	Input, Cached, CacheWrite, Output, Reasoning int64
 	CostNanoUSD                                  int64
+	OvershootNanoUSD                             int64 // of the cost, beyond what was held for it
 }
 
 // labels select the series of a request.
@@ -68,6 +70,12 @@ func (s *Set) Observe(r *Request) {
 	}
 	if r.Limit != "" {
 		s.refusals.WithLabelValues(r.Limit).Inc()
+	}
+	if r.Cache != "" {
+		s.cached.WithLabelValues(r.Cache).Inc()
+	}
+	if r.OvershootNanoUSD > 0 {
+		s.overshoot.Add(float64(r.OvershootNanoUSD) / 1e9)
 	}
 	add(c.attempts, int64(r.Attempts))
 	add(c.input, r.Input)

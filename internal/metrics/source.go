@@ -21,7 +21,6 @@ type State struct {
 	Published    int64 // events that the log has taken
 	Dropped      int64 // events lost
 	AuditDropped int64
-	OvershootUSD float64 // spent beyond what was held for it
 	Sinks        []SinkState
 }
 
@@ -55,7 +54,6 @@ func (s *Set) Remove(source Source) {
 	s.gone.Published += last.Published
 	s.gone.Dropped += last.Dropped
 	s.gone.AuditDropped += last.AuditDropped
-	s.gone.OvershootUSD += last.OvershootUSD
 }
 
 // Limiter counts limits that nodes share.
@@ -106,7 +104,6 @@ func (s *Set) collectSources(ch chan<- prometheus.Metric) {
 		sum.Published += state.Published
 		sum.Dropped += state.Dropped
 		sum.AuditDropped += state.AuditDropped
-		sum.OvershootUSD += state.OvershootUSD
 		for _, sink := range state.Sinks {
 			sinks[sink.Name] = sinks[sink.Name].plus(sink)
 		}
@@ -121,7 +118,6 @@ func (s *Set) collectSources(ch chan<- prometheus.Metric) {
 	send(s.published, prometheus.UntypedValue, float64(sum.Published))
 	send(s.dropped, prometheus.UntypedValue, float64(sum.Dropped))
 	send(s.denials, prometheus.CounterValue, float64(sum.AuditDropped))
-	send(s.overshoot, prometheus.CounterValue, sum.OvershootUSD)
 	for name, sink := range sinks {
 		send(s.delivered, prometheus.UntypedValue, float64(sink.Delivered), name)
 		send(s.failed, prometheus.UntypedValue, float64(sink.Failed), name)

@@ -86,6 +86,7 @@ type Provider struct {
 	basePath      string // without a trailing slash
 	version       string // the base path's last segment when it is a version: "v1"
 	overlap       string
+	origin        string
 	modelPosts    []string
 }
 
@@ -119,6 +120,7 @@ func New(c Config) (*Provider, error) {
 	if err := p.setBase(c.BaseURL, preset); err != nil {
 		return nil, fmt.Errorf("base_url: %w", err)
 	}
+	p.origin = p.Name + " " + p.BaseURL()
 	if len(c.Endpoints) > 0 {
 		p.Endpoints = c.Endpoints
 	}
@@ -276,6 +278,9 @@ func (p *Provider) Scheme() string { return p.base.Scheme }
 
 // BaseURL is where requests go, path included.
 func (p *Provider) BaseURL() string { return p.base.String() + p.basePath }
+
+// Origin tells this provider from others, and from itself at another address.
+func (p *Provider) Origin() string { return p.origin }
 
 // CheckOrigin decides on the request's Origin header values.
 func (p *Provider) CheckOrigin(values []string) *apierr.Error {

@@ -46,6 +46,23 @@ func samples(n int) []delivery.Event {
 	return events
 }
 
+// alert is one of a budget, as the first alert of the documentation.
+func alert() delivery.Event {
+	return *event.NewAlert(time.Date(2026, 3, 4, 5, 6, 7, 89_000_000, time.UTC), uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7()), event.Alert{
+		Scope: event.ScopeToken, Limit: event.LimitBudget, Percent: 80, Amount: 10e9, Used: 8_030_000_000, Held: 500_000_000, Available: 1_470_000_000,
+		ResetsAt: time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC), Period: "month",
+	})
+}
+
+// amongRequests are some alerts, of a budget and of a quota, with requests around them.
+func amongRequests() []delivery.Event {
+	events := samples(5)
+	events[1], events[3] = alert(), alert()
+	events[3].TokenID = uuid.Nil
+	events[3].Alert = &event.Alert{Scope: event.ScopeProject, Limit: event.LimitRequests, Percent: 100, Amount: 7, Used: 7, Period: "total"}
+	return events
+}
+
 // verdict says in a word what an error has the engine do.
 func verdict(err error) string {
 	var permanent *delivery.PermanentError

@@ -59,6 +59,13 @@ func newPoster(rawURL secret.Value, headers map[string]secret.Value) (*poster, e
 	return p, nil
 }
 
+// at is a poster for another address of the same receiver. They share connections.
+func (p *poster) at(url string) *poster {
+	other := *p
+	other.url = url
+	return &other
+}
+
 // CheckURL reports whether a text is an absolute http or https URL. The error does
 // not show it, as it may hold a secret.
 func CheckURL(text string) error {
@@ -118,13 +125,21 @@ func withoutURL(err error) error {
 	return err
 }
 
+// statusError is an answer that is no success.
+type statusError struct {
+	code  int
+	quote string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("answered %d%s", e.code, e.quote) }
+
 // judge says what an answer means for what was sent.
 func (p *poster) judge(resp *http.Response, answer []byte, now time.Time) error {
 	status := resp.StatusCode
 	if status/100 == 2 {
 		return nil
 	}
-	err := error(fmt.Errorf("answered %d%s", status, p.quote(resp, answer)))
+	err := error(&statusError{status, p.quote(resp, answer)})
 	switch {
 	case status/100 == 3:
 		return fmt.Errorf("%w; redirects are not followed: name the final address", err)

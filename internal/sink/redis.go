@@ -24,7 +24,8 @@ type RedisStreamConfig struct {
 }
 
 // RedisStream adds events to a Redis stream, each as one entry with the field
-// data, in the form of the dispatcher's EventPayload of sofatutor/llm-proxy.
+// data, in the form of the dispatcher's EventPayload of sofatutor/llm-proxy. That has
+// none for alerts, and its consumers take every entry for a request: alerts are left out.
 type RedisStream struct {
 	cfg  RedisStreamConfig
 	conn *redisconn.Conn
@@ -51,6 +52,9 @@ func (s *RedisStream) Deliver(ctx context.Context, events []delivery.Event) erro
 	refused := make(map[int]error)
 	_, err := s.conn.Client().TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range events {
+			if events[i].Alert != nil {
+				continue
+			}
 			data, err := payload(&events[i])
 			if err != nil {
 				refused[i] = err

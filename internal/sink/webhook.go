@@ -32,7 +32,8 @@ type WebhookConfig struct {
 
 // Webhook posts batches as JSON arrays, signed as Standard Webhooks says
 // (https://www.standardwebhooks.com) if there is a secret: once for each, so that a
-// receiver may change over from one to another.
+// receiver may change over from one to another. An element with the type "alert" is one;
+// requests have no type.
 type Webhook struct {
 	post *poster
 	keys [][]byte

@@ -22,6 +22,7 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/delivery"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/sink"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 const whsec = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" // the specification's example
@@ -192,8 +193,6 @@ func TestStatus(t *testing.T) {
 // TestBadReceivers: whatever a receiver does, an attempt ends and says so, without
 // the address, which may hold a secret.
 func TestBadReceivers(t *testing.T) {
-	gone := httptest.NewServer(nil)
-	gone.Close()
 	end := make(chan struct{})
 	hang := receive(t, func(http.ResponseWriter, *http.Request) { <-end })
 	reset := receive(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -232,12 +231,16 @@ func TestBadReceivers(t *testing.T) {
 	}()
 	defer close(end)
 	for name, c := range map[string]struct{ url, want string }{
-		"gone": {gone.URL, "again"}, "hang": {hang.URL, "again"}, "reset": {reset.URL, "again"},
+		"gone": {"http://" + testnet.Refusing(t), "again"}, "hang": {hang.URL, "again"}, "reset": {reset.URL, "again"},
 		"endless": {endless.URL, "permanent"}, "garbage": {"http://" + garbage.Addr().String(), "again"},
 		"plain": {strings.Replace(hang.URL, "http:", "https:", 1), "again"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			limit := time.Minute
+			if name == "hang" {
+				limit = 500 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			err := webhook(t, c.url+"/CANARY?token=CANARY").Deliver(ctx, samples(1))
 			if got := verdict(err); got != c.want || strings.Contains(fmt.Sprint(err), "CANARY") {

@@ -6,29 +6,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const installPostgres = "install PostgreSQL 13 or newer (Debian: apt-get install postgresql), or set " + postgresEnv + " to the URL of a server"
 
+// careless are settings of a server that nobody kills: what it holds may be lost.
+var careless = []string{"fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=128MB"}
+
 // PostgresServer is a PostgreSQL server of one test, to be mistreated.
-type PostgresServer struct {
-	tb       testing.TB
-	dir      string
-	port     int
-	binary   string
-	as       *syscall.Credential
-	settings []string
-	process  *process
-}
+type PostgresServer struct{ server }
 
 // StartPostgres starts a server for this test alone, with settings such as
 // "fsync=off" besides the defaults. It ends with the test.
@@ -38,12 +31,7 @@ func StartPostgres(tb testing.TB, settings ...string) *PostgresServer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.tb = tb
-	tb.Cleanup(func() {
-		if err := s.close(); err != nil {
-			tb.Error(err)
-		}
-	})
+	s.owned(tb)
 	return s
 }
 
@@ -63,12 +51,21 @@ func newPostgres(settings []string) (*PostgresServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDir(as)
-	if err != nil {
+	// SIGQUIT: end at once, but without leaving shared memory behind.
+	s := &PostgresServer{server{as: as, binary: binary, polite: syscall.SIGINT, death: syscall.SIGQUIT}}
+	if err := s.reserve(); err != nil {
 		return nil, err
 	}
-	s := &PostgresServer{dir: dir, binary: binary, as: as, settings: settings}
-	out, err := command(dir, as, initdb, "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync").CombinedOutput()
+	data := filepath.Join(s.dir, "data")
+	s.args = []string{"-D", data}
+	for _, setting := range append([]string{
+		"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(s.port), "unix_socket_directories=",
+		"max_connections=200", "timezone=UTC", "log_timezone=UTC", "lc_messages=C",
+	}, settings...) {
+		s.args = append(s.args, "-c", setting)
+	}
+	s.alive = func() error { return run(postgresURL(s.port, "postgres"), "SELECT 1") }
+	out, err := command(s.dir, as, initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync").CombinedOutput()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("initdb: %w\n%s", err, out), s.close())
 	}
@@ -78,105 +75,21 @@ func newPostgres(settings []string) (*PostgresServer, error) {
 	return s, nil
 }
 
-func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
-
-// start runs the server, on the port it had before if it had one. Another program
-// may take a free port first, and a killed server's memory takes a moment to go.
-func (s *PostgresServer) start() error {
-	return persist(s.startOnce)
-}
-
-func (s *PostgresServer) startOnce() error {
-	port := s.port
-	if port == 0 {
-		var err error
-		if port, err = freePort(); err != nil {
-			return err
-		}
-	}
-	args := []string{"-D", s.data()}
-	for _, setting := range append([]string{
-		"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(port), "unix_socket_directories=",
-		"max_connections=200", "timezone=UTC", "log_timezone=UTC", "lc_messages=C",
-	}, s.settings...) {
-		args = append(args, "-c", setting)
-	}
-	// SIGQUIT: end at once, but without leaving shared memory behind.
-	p, err := start(s.dir, filepath.Join(s.dir, "log"), s.as, syscall.SIGQUIT, s.binary, args...)
-	if err != nil {
-		return err
-	}
-	url := postgresURL(port, "postgres")
-	if err := p.await(func() error { return run(url, "SELECT 1") }); err != nil {
-		return errors.Join(err, p.kill())
-	}
-	s.port, s.process = port, p
-	return nil
-}
-
-// close ends the server and removes its data.
-func (s *PostgresServer) close() error {
-	var err error
-	if s.process != nil && !s.process.ended() {
-		err = errors.Join(s.process.thaw(), s.process.end(syscall.SIGQUIT))
-	}
-	return errors.Join(err, os.RemoveAll(s.dir))
-}
-
 // Database makes an empty database on this server and returns its URL.
 func (s *PostgresServer) Database() string {
 	s.tb.Helper()
 	name := databaseName()
-	if err := run(postgresURL(s.port, "postgres"), createDatabase(name)); err != nil {
-		s.tb.Fatal(err)
-	}
+	s.must(run(postgresURL(s.port, "postgres"), createDatabase(name, "template0")))
 	return postgresURL(s.port, name)
-}
-
-// Stop ends every connection and the server, as an operator's restart does.
-func (s *PostgresServer) Stop() {
-	s.tb.Helper()
-	s.must(s.process.end(syscall.SIGINT))
-}
-
-// Start starts the server again, where it was before.
-func (s *PostgresServer) Start() {
-	s.tb.Helper()
-	s.must(s.start())
-}
-
-// Kill ends the server as a power cut would.
-func (s *PostgresServer) Kill() {
-	s.tb.Helper()
-	s.must(s.process.kill())
-}
-
-// Pause freezes the server: connections stay open, and nobody answers.
-func (s *PostgresServer) Pause() {
-	s.tb.Helper()
-	_, err := s.process.freeze()
-	s.must(err)
-}
-
-// Resume ends a [PostgresServer.Pause].
-func (s *PostgresServer) Resume() {
-	s.tb.Helper()
-	s.must(s.process.thaw())
-}
-
-func (s *PostgresServer) must(err error) {
-	s.tb.Helper()
-	if err != nil {
-		s.tb.Fatal(err)
-	}
 }
 
 func postgresURL(port int, database string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", port, database)
 }
 
-func createDatabase(name string) string {
-	return `CREATE DATABASE "` + strings.ReplaceAll(name, `"`, `""`) + `" TEMPLATE template0 ENCODING 'UTF8'`
+func createDatabase(name, template string) string {
+	quote := func(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+	return `CREATE DATABASE ` + quote(name) + ` TEMPLATE ` + quote(template) + ` ENCODING 'UTF8'`
 }
 
 // run runs one statement on a connection of its own.
@@ -195,7 +108,7 @@ func run(url, query string) error {
 }
 
 func connect(ctx context.Context, url string) (*pgconn.PgConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a server that starts may accept and not answer
+	ctx, cancel := context.WithTimeout(ctx, answer)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, url)
 	if err != nil {

@@ -5,7 +5,6 @@ package testdb
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -20,8 +19,11 @@ import (
 
 const (
 	// patience bounds every wait for a server, on a machine with other things to do.
-	patience = 60 * time.Second
-	poll     = 10 * time.Millisecond
+	patience = 2 * time.Minute
+	// answer is how long a server has for one answer, before it is asked again: one
+	// that starts may accept and not answer.
+	answer = 20 * time.Second
+	poll   = 10 * time.Millisecond
 )
 
 // process is a program that ends with the test binary.
@@ -197,16 +199,6 @@ func persist(start func() error) error {
 	}
 }
 
-// freePort is a port that nobody listened on a moment ago.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
 // find looks for a program in PATH, then among the files that the patterns match.
 func find(program, install string, patterns ...string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
@@ -229,7 +221,8 @@ const dirPrefix = "llm-proxy-testdb-"
 // makeDir makes a directory for a server's data, and removes those whose test
 // binary was killed.
 func makeDir(as *syscall.Credential) (string, error) {
-	stale, err := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	base := scratch()
+	stale, err := filepath.Glob(filepath.Join(base, dirPrefix+"*"))
 	if err != nil {
 		return "", fmt.Errorf("looking for old data directories: %w", err)
 	}
@@ -240,7 +233,7 @@ func makeDir(as *syscall.Credential) (string, error) {
 			_ = os.RemoveAll(dir) // somebody else's perhaps
 		}
 	}
-	dir, err := os.MkdirTemp("", dirPrefix+strconv.Itoa(os.Getpid())+"-")
+	dir, err := os.MkdirTemp(base, dirPrefix+strconv.Itoa(os.Getpid())+"-")
 	if err != nil {
 		return "", fmt.Errorf("making a data directory: %w", err)
 	}

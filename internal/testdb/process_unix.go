@@ -5,6 +5,7 @@ package testdb
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -14,6 +15,9 @@ import (
 // onDeath does nothing: only Linux tells a process of its parent's end. A test
 // binary that is killed leaves its servers running.
 func onDeath(*syscall.SysProcAttr, syscall.Signal) {}
+
+// scratch is where servers keep their data.
+func scratch() string { return os.TempDir() }
 
 // children lists the processes that pid started.
 func children(pid int) ([]int, error) {

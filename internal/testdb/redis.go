@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 const (
@@ -28,12 +26,8 @@ const (
 
 // RedisServer is a Redis server of one test, to be mistreated.
 type RedisServer struct {
-	tb      testing.TB
-	dir     string
-	port    int
-	binary  string
-	options []string
-	process *process
+	server
+	bus int
 }
 
 // StartRedis starts a server for this test alone, with options such as
@@ -44,12 +38,7 @@ func StartRedis(tb testing.TB, options ...string) *RedisServer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.tb = tb
-	tb.Cleanup(func() {
-		if err := s.close(); err != nil {
-			tb.Error(err)
-		}
-	})
+	s.owned(tb)
 	return s
 }
 
@@ -58,92 +47,30 @@ func newRedis(options []string) (*RedisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := makeDir(nil)
-	if err != nil {
+	s := &RedisServer{server: server{binary: binary, polite: syscall.SIGTERM, death: syscall.SIGKILL}}
+	if err := s.reserve(); err != nil {
 		return nil, err
 	}
-	s := &RedisServer{dir: dir, binary: binary, options: options}
+	s.args = append([]string{"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
+		"--save", "", "--databases", strconv.Itoa(redisDatabases)}, options...)
+	if slices.Contains(options, "--cluster-enabled") {
+		if s.bus, err = s.reservePort(); err != nil { // else it is 10000 above the other
+			return nil, errors.Join(err, s.close())
+		}
+		s.args = append(s.args, "--cluster-port", strconv.Itoa(s.bus))
+	}
+	s.alive = func() error { return ask(s.URL(), "PING") }
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-// start runs the server, on the port it had before if it had one. Another program
-// may take a free port first.
-func (s *RedisServer) start() error {
-	return persist(s.startOnce)
-}
-
-func (s *RedisServer) startOnce() error {
-	port := s.port
-	if port == 0 {
-		var err error
-		if port, err = freePort(); err != nil {
-			return err
-		}
-	}
-	args := append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
-		"--save", "", "--databases", strconv.Itoa(redisDatabases)}, s.options...)
-	p, err := start(s.dir, filepath.Join(s.dir, "log"), nil, syscall.SIGKILL, s.binary, args...)
-	if err != nil {
-		return err
-	}
-	if err := p.await(func() error { return ask(redisURL(port, 0), "PING") }); err != nil {
-		return errors.Join(err, p.kill())
-	}
-	s.port, s.process = port, p
-	return nil
-}
-
-func (s *RedisServer) close() error {
-	var err error
-	if s.process != nil {
-		err = s.process.kill()
-	}
-	return errors.Join(err, os.RemoveAll(s.dir))
-}
+// BusPort is where the other nodes of a cluster reach the server.
+func (s *RedisServer) BusPort() int { return s.bus }
 
 // URL is the server's first database.
 func (s *RedisServer) URL() string { return redisURL(s.port, 0) }
-
-// Stop ends the server after it has written what it keeps.
-func (s *RedisServer) Stop() {
-	s.tb.Helper()
-	s.must(s.process.end(syscall.SIGTERM))
-}
-
-// Start starts the server again, where it was before.
-func (s *RedisServer) Start() {
-	s.tb.Helper()
-	s.must(s.start())
-}
-
-// Kill ends the server as a power cut would.
-func (s *RedisServer) Kill() {
-	s.tb.Helper()
-	s.must(s.process.kill())
-}
-
-// Pause freezes the server: connections stay open, and nobody answers.
-func (s *RedisServer) Pause() {
-	s.tb.Helper()
-	_, err := s.process.freeze()
-	s.must(err)
-}
-
-// Resume ends a [RedisServer.Pause].
-func (s *RedisServer) Resume() {
-	s.tb.Helper()
-	s.must(s.process.thaw())
-}
-
-func (s *RedisServer) must(err error) {
-	s.tb.Helper()
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-}
 
 func redisURL(port, database int) string {
 	return fmt.Sprintf("redis://127.0.0.1:%d/%d", port, database)
@@ -156,7 +83,7 @@ func ask(raw string, commands ...string) error {
 	if err != nil {
 		return errors.New("the Redis URL cannot be read") // it may hold a password
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), answer)
 	defer cancel()
 	address := u.Host
 	if u.Port() == "" {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Environment variables that name servers to be used instead of our own. A
@@ -63,7 +65,7 @@ type closing struct{ tests runner }
 // Run runs the tests and ends the shared servers.
 func (c closing) Run() int {
 	code := c.tests.Run()
-	if err := errors.Join(sharedPostgres.close(), sharedRedis.close()); err != nil {
+	if err := errors.Join(templates.close(), sharedPostgres.close(), sharedRedis.close()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
@@ -78,30 +80,57 @@ func Main(m runner) interface{ Run() int } { return closing{m} }
 // is shared; TEST_POSTGRES_URL names another.
 func Postgres(tb testing.TB) (dsn string) {
 	tb.Helper()
+	return newDatabase(tb, "template0")
+}
+
+// newDatabase makes a database on the shared server that ends with the test.
+func newDatabase(tb testing.TB, template string) (dsn string) {
+	tb.Helper()
+	admin, err := adminURL()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := databaseName()
+	create := func() error { return run(admin.String(), createDatabase(name, template)) }
+	err = create()
+	if busy := (*pgconn.PgError)(nil); errors.As(err, &busy) && busy.Code == "55006" {
+		err = persist(create) // who filled the template takes a moment to go
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := run(admin.String(), dropDatabase(name)); err != nil {
+			tb.Error(err)
+		}
+	})
+	return databaseURL(admin, name)
+}
+
+// adminURL is the database of the shared server that others are made from.
+func adminURL() (*url.URL, error) {
 	admin := os.Getenv(postgresEnv)
 	if admin == "" {
-		s, err := sharedPostgres.get(func() (*PostgresServer, error) { return newPostgres(nil) })
+		s, err := sharedPostgres.get(func() (*PostgresServer, error) { return newPostgres(careless) })
 		if err != nil {
-			tb.Fatal(err)
+			return nil, err
 		}
 		admin = postgresURL(s.port, "postgres")
 	}
 	u, err := url.Parse(admin)
 	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		tb.Fatalf("%s is not of the form postgres://user:password@host:port/database", postgresEnv)
+		return nil, fmt.Errorf("%s is not of the form postgres://user:password@host:port/database", postgresEnv)
 	}
-	name := databaseName()
-	if err := run(admin, createDatabase(name)); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := run(admin, `DROP DATABASE "`+name+`" WITH (FORCE)`); err != nil {
-			tb.Error(err)
-		}
-	})
+	return u, nil
+}
+
+func databaseURL(admin *url.URL, name string) string {
+	u := *admin
 	u.Path = "/" + name
 	return u.String()
 }
+
+func dropDatabase(name string) string { return `DROP DATABASE "` + name + `" WITH (FORCE)` }
 
 // databaseName is one that no test anywhere has.
 func databaseName() string { return "llm_proxy_test_" + strings.ToLower(rand.Text()) }

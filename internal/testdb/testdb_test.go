@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,7 +70,38 @@ func TestPostgresFaults(t *testing.T) {
 func TestPostgresSettings(t *testing.T) {
 	s := StartPostgres(t, "fsync=off")
 	must(t, run(s.Database(), "SELECT 1/(current_setting('fsync') = 'off')::int"))
-	must(t, run(Postgres(t), "SELECT 1/(current_setting('fsync') = 'on')::int"))
+	must(t, run(StartPostgres(t).Database(), "SELECT 1/(current_setting('fsync') = 'on')::int"))
+}
+
+// TestTemplates has tests that change their copies at once.
+func TestTemplates(t *testing.T) {
+	var made atomic.Int32
+	name := databaseName() // the test may run twice
+	for range 3 {
+		t.Run("copy", func(t *testing.T) {
+			t.Parallel()
+			dsn := PostgresLike(t, "one row of "+name, func(dsn string) error {
+				made.Add(1)
+				return run(dsn, "CREATE TABLE x AS SELECT 1 AS n")
+			})
+			must(t, run(dsn, "INSERT INTO x VALUES (1/(SELECT COUNT(*) FROM x))"))
+			must(t, run(dsn, "SELECT 1/((SELECT COUNT(*) FROM x) - 1)")) // two rows
+			path := filepath.Join(t.TempDir(), "sub", "file")
+			FileLike(t, "one line of "+name, path, func(path string) error {
+				made.Add(1)
+				return os.WriteFile(path, []byte("line"), 0o600)
+			})
+			if text, err := os.ReadFile(path); err != nil || string(text) != "line" {
+				t.Errorf("%q, %v", text, err)
+			}
+			must(t, os.WriteFile(path, []byte("changed"), 0o600))
+		})
+	}
+	t.Cleanup(func() {
+		if n := made.Load(); n != 2 {
+			t.Errorf("two templates were made %d times", n)
+		}
+	})
 }
 
 func TestRedis(t *testing.T) {
@@ -141,7 +174,7 @@ func TestServersEndWithTheirBinary(t *testing.T) {
 	dir, err := makeDir(nil) // also removes what the child left
 	must(t, err)
 	must(t, os.Remove(dir))
-	left, err := os.ReadDir(os.TempDir())
+	left, err := os.ReadDir(scratch())
 	must(t, err)
 	for _, entry := range left {
 		if strings.HasPrefix(entry.Name(), dirPrefix+fmt.Sprint(cmd.Process.Pid)+"-") {

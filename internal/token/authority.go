@@ -86,7 +86,7 @@ type entry struct {
 	token          Token
 	rules          project.Rules
 	text           string // of its id
-	projectVersion int64 // of the project, when the token was read
+	projectVersion int64  // of the project, when the token was read
 	age
 }
 

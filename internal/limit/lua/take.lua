@@ -4,8 +4,8 @@
 --   'w', amount, weight, width of a bucket, 1 if the window must be there, or
 --   's', amount, slots that the process would have, sequence, 0.
 -- Returns {status, now}, status -1: another epoch, -2: a window was lost, else 1
--- or 0 followed for each limit by fits, sum, bucket, µs until all is free, µs
--- until the weight fits, -1 if never.
+-- or 0 followed for each limit by fits, sum, bucket or other processes' slots, µs
+-- until all is free, µs until the weight fits, -1 if never.
 local first = 1
 if ARGV[1] ~= '' then
   first = 2
@@ -32,7 +32,7 @@ end
 
 local answer = { ok and 1 or 0, now }
 for _, l in ipairs(all) do
-  local sum, index, free, retry = l.sum, 0, 0, 0
+  local sum, index, free, retry = l.sum, l.h and l.h.others or 0, 0, 0
   if l.w then
     if ok then
       add(l.w, l.w.i, l.weight)

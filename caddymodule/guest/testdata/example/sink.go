@@ -38,6 +38,9 @@ func (p *Printer) Deliver(ctx context.Context, events []guest.Event) error {
 	defer f.Close()
 	for i := range events {
 		e := &events[i]
+		if e.Alert != nil {
+			continue // not a request
+		}
 		if _, err := fmt.Fprintln(f, e.ID, e.Time, e.Method, e.Endpoint, e.Model, e.Status, e.Outcome); err != nil {
 			return err
 		}
