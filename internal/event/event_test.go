@@ -36,7 +36,7 @@ var anyEvent = rapid.Custom(func(t *rapid.T) *Event {
 		ProjectID: id("project"), TokenID: id("token"), KeyID: id("key"),
 		Provider: text.Draw(t, "provider"), Model: text.Draw(t, "model"), ResponseModel: text.Draw(t, "response model"), ServiceTier: text.Draw(t, "tier"),
 		SavedTokens: int64(rapid.Uint32().Draw(t, "saved")),
-		Status: rapid.IntRange(-1000, 1000).Draw(t, "status"), Outcome: text.Draw(t, "outcome"), Code: text.Draw(t, "code"),
+		Status:      rapid.IntRange(-1000, 1000).Draw(t, "status"), Outcome: text.Draw(t, "outcome"), Code: text.Draw(t, "code"),
 		Stream: rapid.Bool().Draw(t, "stream"), Attempts: rapid.Int().Draw(t, "attempts"), Cache: text.Draw(t, "cache"),
 		Latency: duration("latency"), TTFT: duration("ttft"), Overhead: duration("overhead"),
 		BytesIn: rapid.Int64().Draw(t, "in"), BytesOut: rapid.Int64().Draw(t, "out"),
