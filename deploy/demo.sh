@@ -18,7 +18,7 @@ export XDG_CONFIG_HOME="$dir/config" XDG_DATA_HOME="$dir/share"
 free_port() {
 	local port
 	for _ in $(seq 100); do
-		port=$((20000 + RANDOM % 20000))
+		port=$((20000 + RANDOM % 12000)) # below those that the system gives out by itself
 		if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 			echo "$port"
 			return
@@ -55,7 +55,11 @@ cat >Caddyfile <<CADDYFILE
 
 $url {
 	llm_proxy_admin
-	llm_proxy
+	llm_proxy {
+		cache {
+			mode opt_in
+		}
+	}
 }
 CADDYFILE
 cat Caddyfile
@@ -88,6 +92,17 @@ LLM_PROXY_TOKEN="$token" llm chat --model gpt-4o-mini "Say hello to the demo"
 step "The same with curl, as any OpenAI client would send it"
 curl -sSN --cacert "$root" "$url/v1/chat/completions" -H "Authorization: Bearer $token" -H 'Content-Type: application/json' \
 	-d '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Hello"}]}' | { head -n 6; cat >/dev/null; }
+
+step "The same twice, by a client that takes an answer of the last minute: the second one is a cache hit"
+for _ in 1 2; do
+	curl -sS --cacert "$root" -o answer.json -D - "$url/v1/chat/completions" -H "Authorization: Bearer $token" -H 'Content-Type: application/json' \
+		-H 'Cache-Control: max-age=60' -d '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"What is a cache?"}]}' | grep -i '^cache-status'
+done
+
+step "A budget of half a dollar a day, which nothing exceeds; the holder of the token sees how it stands"
+echo '$ caddy llm-proxy token update … --budget-usd 0.50 --budget-period day --rpm 60'
+llm token update "$(llm token inspect --json "$token" | sed -E 's/.*"id": *"([^"]+)".*/\1/;t;d')" --budget-usd 0.50 --budget-period day --rpm 60 >updated.txt
+curl -sS --cacert "$root" "$url/v1/llm-proxy/token" -H "Authorization: Bearer $token" | sed -E 's/.*("budget_usd":\{[^}]*\}).*/\1\n/'
 
 step "What that used and cost, by the provider's own count; every request is recorded"
 echo '$ caddy llm-proxy usage --by project,model'

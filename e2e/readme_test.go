@@ -189,7 +189,7 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"data: {", "token_inactive", "That was the main job"} {
+	for _, want := range []string{"data: {", "fwd=uri-miss; stored", "hit; ttl=", `"budget_usd":{"limit":"0.5"`, "token_inactive", "That was the main job"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the demo does not show %q:\n%s", want, out)
 		}
