@@ -70,9 +70,7 @@ func TestReadme(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.dir, "data", "url"), []byte(p.url+"\n"), 0o600); err != nil { // as make run does
 		t.Fatal(err)
 	}
-	if !p.output.contains("Management token (kept in ") {
-		t.Error("the first start shows no management token")
-	}
+	eventually(t, "the first start shows a management token", func() bool { return p.output.contains("Management token (kept in ") })
 	token, id := "", ""
 	shell := func(script string) string {
 		t.Helper()

@@ -17,6 +17,9 @@ import (
 // maxChatError bounds how much of a refusal is read.
 const maxChatError = 1 << 20
 
+// maxRest bounds what is read behind the last event of a stream.
+const maxRest = 64 << 10
+
 // ChatOptions is what a conversation begins with.
 type ChatOptions struct {
 	Model       string
@@ -143,6 +146,8 @@ func (c *Chat) readStream(ctx context.Context, res *http.Response) (string, erro
 			return answer.String(), c.brokeOff(ctx, res, err)
 		}
 		if bytes.Equal(bytes.TrimSpace(data), []byte("[DONE]")) {
+			// Who hangs up before the very end looks as if it had not got everything.
+			_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, maxRest))
 			return answer.String(), nil
 		}
 		var p piece
