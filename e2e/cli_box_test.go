@@ -18,11 +18,12 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/simulator"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 const (
 	cliProviderKey = "sk-CANARY-of-the-provider-9876"
-	cliPatience    = time.Minute
+	cliPatience    = 2 * time.Minute
 	// cliLog redacts as the example configuration does.
 	cliLog = `(llm_proxy_log) {
 	log {
@@ -56,7 +57,7 @@ type cliBox struct {
 
 func newCLIBox(t *testing.T) *cliBox {
 	t.Helper()
-	b := &cliBox{t: t, dir: t.TempDir(), port: cliPort(t), secret: []string{cliProviderKey}}
+	b := &cliBox{t: t, dir: t.TempDir(), port: testnet.Port(t), secret: []string{cliProviderKey}}
 	b.url = fmt.Sprintf("http://127.0.0.1:%d", b.port)
 	provider := simulator.New(simulator.Options{Pace: -1})
 	provider.OnRequest(func(r *http.Request) {
@@ -124,17 +125,6 @@ func (b *cliBox) caddyfile(options string) string {
 	llm_proxy
 }
 `, b.sim.URL, options, b.url)
-}
-
-// cliPort finds a port that is free at the moment.
-func cliPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // cliResult is what a command left.

@@ -120,6 +120,49 @@ func TestCLILife(t *testing.T) {
 	}
 }
 
+// TestCLILimits gives a token limits, uses them, and takes one away.
+func TestCLILimits(t *testing.T) {
+	t.Parallel()
+	b := newCLIBox(t)
+	b.write("Caddyfile", b.caddyfile(""))
+	b.serve()
+	b.hide(b.read("data/management-token"))
+	b.write("data/url", b.url+"\n")
+	b.ok("project", "create", "Search", "--max-requests", "3", "--provider", "openai", "--api-key", cliProviderKey)
+	made := b.run("", "token", "create", "--project", "Search", "--rpm", "2", "--budget-usd", "1.5", "--budget-period", "day")
+	if made.code != 0 {
+		t.Fatalf("token create exits %d: %s", made.code, made.err)
+	}
+	id := cliID.FindString(made.err)
+	b.env = append(b.env, "LLM_PROXY_TOKEN="+b.hide(strings.TrimSpace(made.out)))
+	get := func(what, id string, words ...string) {
+		t.Helper()
+		out := ""
+		cliWait(t, fmt.Sprintf("%s get shows %q", what, words), func() bool {
+			out = strings.Join(strings.Fields(b.ok(what, "get", id)), " ")
+			return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) })
+		})
+	}
+	get("token", id, "requests a minute 2", "budget $ 1.5 a day: 0 used, 0 held, 1.5 available, anew at ")
+	chat := []string{"chat", "--model", "gpt-4o-mini", "--max-tokens", "50", "Hello"}
+	b.ok(chat...)
+	b.ok(chat...)
+	b.fails(1, "429 rate_limit_exceeded", chat...)
+	get("project", "Search", "max requests 3: 2 used, 0 held, 1 available")
+	b.ok("token", "update", id, "--rpm", "none")
+	b.ok(chat...)
+	b.fails(1, "429 quota_exceeded", chat...)
+	if out := b.ok("token", "get", id); strings.Contains(out, "requests a minute") || strings.Contains(out, ": 0 used") {
+		t.Errorf("token get: %s", out)
+	}
+	b.ok("project", "update", "Search", "--max-requests", "none")
+	b.ok("token", "update", id, "--budget-usd", "0.000000001", "--budget-period", "total")
+	b.fails(1, "402 budget_hold_too_large", chat...)
+	b.fails(2, "--budget-usd: ", "token", "update", id, "--budget-usd", "-1")
+	b.fails(2, "--rpm: expected a whole number", "token", "update", id, "--rpm", "")
+	b.fails(2, "--budget-period: expected total", "token", "update", id, "--budget-period", "year")
+}
+
 func TestCLIExitCodes(t *testing.T) {
 	t.Parallel()
 	b := newCLIBox(t)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/simulator"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 // badConfig is one mistake in a configuration.
@@ -169,7 +170,7 @@ func TestCommandsRefuse(t *testing.T) {
 					bad = candidate
 				}
 			}
-			p := &proxy{t: t, dir: t.TempDir(), port: freePort(t), adminPort: freePort(t)}
+			p := &proxy{t: t, dir: t.TempDir(), port: testnet.Port(t), adminPort: testnet.Port(t)}
 			p.write(bad.site(sim))
 			cmd := p.command(c.command, "--config", p.caddyfile(), "--adapter", "caddyfile")
 			out, err := cmd.CombinedOutput()

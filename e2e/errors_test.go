@@ -95,6 +95,17 @@ var refusals = []refusal{
 	{name: "abort before the answer", model: "sim-abort-headers", status: 502, code: "upstream_error", asked: 1},
 	{name: "no key", provider: "-nokey", status: 502, code: "upstream_credentials_exhausted", retry: "false"},
 	{name: "key refused", model: "sim-error-401", status: 502, code: "upstream_credentials_exhausted", retry: "false", asked: 1},
+	{name: "no requests a minute", policy: object{"rpm": 0}, status: 429, code: "rate_limit_exceeded", retry: "false"},
+	{name: "more tokens than a minute has", policy: object{"tpm": 1}, status: 429, code: "rate_limit_exceeded", retry: "false"},
+	{name: "no request at a time", policy: object{"concurrency": 0}, status: 429, code: "rate_limit_exceeded", retry: "false"},
+	{name: "no requests at all", policy: object{"max_requests": 0}, status: 429, code: "quota_exceeded", retry: "false"},
+	{name: "dearer than the budget", policy: object{"budget_usd": "0.000000001"}, status: 402, code: "budget_hold_too_large", retry: "false"},
+	{name: "no price", policy: object{"budget_usd": "1000"}, model: "nobodys-model", status: 403, code: "model_not_allowed", retry: "false"},
+	{name: "hosted tool", policy: object{"budget_usd": "1000"}, body: `{"model":"gpt-4o","max_tokens":9,"tools":[{"type":"code_interpreter"}]}`, status: 403, code: "endpoint_not_budgetable", retry: "false"},
+	{name: "background", policy: object{"budget_usd": "1000"}, path: "/responses", body: `{"model":"gpt-4o","input":"hello","background":true}`, only: openAIDialect, status: 403, code: "endpoint_not_budgetable", retry: "false"},
+	{name: "batch", policy: object{"budget_usd": "1000"}, path: "/batches", body: `{"input_file_id":"file-1","endpoint":"/v1/responses","completion_window":"24h"}`, only: openAIDialect, status: 403, code: "endpoint_not_budgetable", retry: "false"},
+	{name: "fine-tuning", policy: object{"budget_usd": "1000"}, path: "/fine_tuning/jobs", body: `{"model":"gpt-4o","training_file":"file-1"}`, only: openAIDialect, status: 403, code: "endpoint_not_budgetable", retry: "false"},
+	{name: "message batch", policy: object{"budget_usd": "1000"}, path: "/v1/messages/batches", body: `{"requests":[]}`, only: anthropicDialect, status: 403, code: "endpoint_not_budgetable", retry: "false"},
 	{name: "time out", provider: "-slow", model: "sim-hang", status: 504, code: "upstream_timeout", asked: 1},
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/simulator"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 // TestSites puts the two directives where people put them.
@@ -68,7 +69,7 @@ func TestSites(t *testing.T) {
 func TestTwoSites(t *testing.T) {
 	t.Parallel()
 	sim := newProvider(t, simulator.Options{})
-	second := freePort(t)
+	second := testnet.Port(t)
 	s := against(sim)
 	s.routes = fmt.Sprintf("llm_proxy_admin\nllm_proxy\n}\nhttps://localhost:%d {\nbind 127.0.0.1\nllm_proxy {\nprovider anthropic\nmax_body 1KiB\n}", second)
 	p := start(t, s)

@@ -8,7 +8,7 @@ import (
 
 // patience bounds every wait. Nothing takes that long; it is for machines that
 // are busy with something else.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {

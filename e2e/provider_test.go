@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/simulator"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 // provider is the simulator, with a record of all that reaches it.
@@ -253,13 +254,8 @@ func newScripted(t *testing.T, script func(c net.Conn, r *http.Request) bool) *s
 	}}
 }
 
-// unused is an address on loopback where nobody listens.
+// unused is an address on loopback where nobody listens, for as long as the test lasts.
 func unused(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return "http://" + ln.Addr().String()
+	return "http://" + testnet.Refusing(t)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/testdb"
+	"github.com/sofatutor/caddy-llm-proxy/internal/testnet"
 )
 
 // managementToken opens every test's management API.
@@ -69,7 +69,7 @@ func launch(t *testing.T, s site, env ...string) *proxy {
 // prepare gives a process its directory and ports.
 func prepare(t *testing.T) *proxy {
 	t.Helper()
-	p := &proxy{t: t, dir: t.TempDir(), port: freePort(t), adminPort: freePort(t), output: new(transcript), exited: make(chan struct{})}
+	p := &proxy{t: t, dir: t.TempDir(), port: testnet.Port(t), adminPort: testnet.Port(t), output: new(transcript), exited: make(chan struct{})}
 	p.url = fmt.Sprintf("https://localhost:%d", p.port)
 	p.storage = filepath.Join(p.dir, "share", "caddy")
 	if onPostgres() {
@@ -309,40 +309,6 @@ func (o *transcript) complaint() string {
 		}
 	}
 	return ""
-}
-
-var ports struct {
-	sync.Mutex
-	given map[int]bool
-}
-
-// freePort finds a loopback port that is free for TCP and UDP and has not been
-// given to another test.
-func freePort(t *testing.T) int {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.given == nil {
-		ports.given = make(map[int]bool)
-	}
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := ln.Addr().(*net.TCPAddr).Port
-		udp, udpErr := net.ListenPacket("udp", ln.Addr().String())
-		ln.Close()
-		if udpErr == nil {
-			udp.Close()
-			if !ports.given[port] {
-				ports.given[port] = true
-				return port
-			}
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -259,9 +259,7 @@ func TestRedisPassword(t *testing.T) {
 	if code != 1 || !strings.Contains(report, "the user or the password is wrong") {
 		t.Errorf("exit %d:\n%s", code, report)
 	}
-	if !p.output.contains("the user or the password is wrong") {
-		t.Error("the log does not say what is wrong")
-	}
+	eventually(t, "the log says what is wrong", func() bool { return p.output.contains("the user or the password is wrong") })
 	for what, text := range map[string]string{"doctor": report, "log": p.output.String(), "GET /config/": p.admin("/config/")} {
 		if strings.Contains(text, wrong) {
 			t.Errorf("%s shows the password", what)

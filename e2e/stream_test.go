@@ -107,7 +107,7 @@ func TestProviderAborts(t *testing.T) {
 				t.Run(name+"/"+kind+"/"+string(proto), func(t *testing.T) {
 					r := request{path: "/v1/models/" + strings.ReplaceAll(name, " ", "-") + "/" + kind, token: token, proto: proto}
 					got, err := p.try(t, r)
-					if err != nil && !place.event {
+					if err != nil && (!place.event || proto == h3) {
 						return // nothing had been sent on yet, and the client knows that it failed
 					}
 					if err != nil {
@@ -125,6 +125,9 @@ func TestProviderAborts(t *testing.T) {
 							t.Errorf("an error within JSON: %q", got.body)
 						}
 						return
+					}
+					if proto == h3 {
+						return // a reset of QUIC may overtake what was sent before it
 					}
 					if problem, err := openAIDialect.read(lastEvent(got.body)); err != nil || problem.code != "upstream_error" {
 						t.Errorf("last event %q: %v", got.body, err)
@@ -146,9 +149,15 @@ func TestAbortDialects(t *testing.T) {
 			t.Run(string(d)+"/"+string(proto), func(t *testing.T) {
 				r := d.ask(string(d), a.token, "sim-abort", true)
 				r.proto = proto
-				got := p.do(t, r)
-				if got.err == nil {
+				got, err := p.try(t, r)
+				if err == nil && got.err == nil {
 					t.Error("the stream seems complete")
+				}
+				if proto == h3 {
+					return // a reset of QUIC may overtake what was sent before it
+				}
+				if err != nil {
+					t.Fatal(err)
 				}
 				if problem, err := d.read(lastEvent(got.body)); err != nil || problem.code != "upstream_error" {
 					t.Errorf("last event %q: %v", lastEvent(got.body), err)

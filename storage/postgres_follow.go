@@ -152,7 +152,7 @@ func (l *listening) beat(ctx context.Context) error {
 		return fmt.Errorf("sending a heartbeat: %w", err)
 	}
 	took := time.Since(begun)
-	l.f.clock(time.UnixMicro(micros).Sub(begun.Add(took / 2)))
+	l.f.clock(time.UnixMicro(micros).Sub(evenly(begun.Add(took / 2))))
 	l.beatAt = time.Now().Add(heartbeat)
 	return nil
 }

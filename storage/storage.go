@@ -71,7 +71,7 @@ type DB struct {
 	gaps      listenersOf[struct{}]
 	purges    listenersOf[string]
 	audits    listenersOf[audit.Entry]
-	offset    atomic.Int64 // time.Duration, see ClockOffset
+	offset    atomic.Pointer[time.Duration] // of the database's clock from evenly; nil: not measured
 }
 
 // conns is everything that exists only while the database is open.
@@ -196,7 +196,7 @@ func (db *DB) connect(ctx context.Context) (_ *conns, err error) {
 		changed: func(change token.Change) { db.listeners.announce([]token.Change{change}) },
 		purged:  func(text string) { db.purges.announce([]string{text}) },
 		gap:     func() { db.gap(); epoch.soon() },
-		clock:   func(offset time.Duration) { db.offset.Store(int64(offset)) },
+		clock:   func(offset time.Duration) { db.offset.Store(&offset) },
 	})
 	if err != nil {
 		return nil, err
@@ -338,8 +338,22 @@ func (db *DB) OnGap(listener func()) (remove func()) {
 func (db *DB) gap() { db.gaps.announce([]struct{}{{}}) }
 
 // ClockOffset is how far the database's clock is ahead of this machine's, measured
-// by [DB.Open] and every few seconds after it. It is zero for SQLite.
-func (db *DB) ClockOffset() time.Duration { return time.Duration(db.offset.Load()) }
+// by [DB.Open] and every few seconds after it; between two measurements as well, when
+// this machine's clock is set. SQLite has no clock of its own: there it is how far
+// this machine's has been set back since the process began, as what was dated before
+// is not from the future.
+func (db *DB) ClockOffset() time.Duration {
+	now := time.Now()
+	setBack := evenly(now).Sub(now.Round(0))
+	if measured := db.offset.Load(); measured != nil {
+		return *measured + setBack
+	}
+	return max(0, setBack.Truncate(time.Second))
+}
+
+// evenly is a moment by a clock that nobody sets: when the process began, and what
+// has passed since.
+func evenly(at time.Time) time.Time { return processStart.Round(0).Add(at.Sub(processStart)) }
 
 // MigrationStatus lists the migrations that this binary and the database know.
 // It changes nothing and works on a database that was never opened, is older or

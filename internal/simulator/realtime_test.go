@@ -20,7 +20,7 @@ type talk struct {
 
 func dial(t *testing.T, p provider, model string) talk {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, p.URL+"/v1/realtime?model="+model, &websocket.DialOptions{
 		HTTPClient: p.Client(), HTTPHeader: http.Header{"Authorization": {"Bearer " + testKey}},
