@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -34,7 +35,8 @@ var answerHeaders = []header{
 	{"Cf-Ray", "8f0123456789abcd-FRA"},
 }
 
-const answerDate = "Mon, 02 Jan 2006 15:04:05 GMT"
+// answerDate is when the provider started: an old answer would not be stored.
+var answerDate = time.Now().UTC().Format(http.TimeFormat)
 
 // answerBody is a completion of about 1 KB.
 var answerBody = `{"id":"chatcmpl-0123456789abcdefghijklmnopqrs","object":"chat.completion","created":1700000000,"model":"gpt-4o-mini-2024-07-18",` +

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"net"
 	"os"
@@ -23,7 +24,7 @@ func TestQuick(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // a PostgreSQL server of root's runs as somebody else
 		t.Fatal(err)
 	}
-	bench, caddy, report := filepath.Join(dir, "bench"), filepath.Join(dir, "caddy"), filepath.Join(dir, "RESULTS.md")
+	bench, caddy, report := filepath.Join(dir, "bench"), filepath.Join(dir, "llm-proxy"), filepath.Join(dir, "RESULTS.md")
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	command := func(name string, args ...string) string {
@@ -36,9 +37,16 @@ func TestQuick(t *testing.T) {
 		}
 		return string(out)
 	}
-	command("go", "build", "-o", bench, ".")
-	command("go", "build", "-o", caddy, "../caddymodule/llm-proxy")
-	printed := command(bench, "-quick", "-conns", "4", "-caddy", caddy, "-out", report)
+	programs := []string{"build", "-o", dir + "/", "."}
+	if made := os.Getenv("LLM_PROXY_TEST_BINARY"); made != "" {
+		caddy = made
+	} else {
+		programs = append(programs, "../caddymodule/llm-proxy")
+	}
+	command("go", programs...)
+	// Pieces are benchmarks of other packages, which are built for it: see TestPieces.
+	names := strings.Join(slices.DeleteFunc(measurementNames(), func(name string) bool { return name == "pieces" }), ",")
+	printed := command(bench, "-quick", "-run", names, "-conns", "4", "-caddy", caddy, "-out", report)
 
 	written, err := os.ReadFile(report)
 	if err != nil {
@@ -59,9 +67,9 @@ func TestQuick(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"## (a) ", "provider with HTTP/1.1 ", "provider with TLS HTTP/2 ", "≥ 1.35: ", "## (c) ", "wrong secret ÷ respond 401 ",
-		"## (d) ", "| llm_proxy − no proxy ", "## (e) ", "paced frame/s: min", "Caddy v2.", "bench -quick",
-		"## (h) ", "PostgreSQL, 20,000 ÷ 1,000 tokens", "## (i) ", "SQLite, end ÷ start", "## (j) ", "| PostgreSQL, unknown tokens ÷ no storm ",
+		"## (a) ", "provider with HTTP/1.1 ", "provider with TLS HTTP/2 ", "≥ 1.35: ", "## (b) ", "cache hit ÷ respond, body alone ", "≥ 0.85: ", "## (c) ", "wrong secret ÷ respond 401 ",
+		"## (d) ", "| llm_proxy − no proxy ", "## (e) ", "paced frame/s: min", "## (f) ", "rates, in Redis ÷ no limits ", "budget and quota − no limits ", "| 1 connection ", "Caddy v2.", "bench -quick",
+		"## (h) ", "PostgreSQL, 4,000 ÷ 1,000 tokens", "## (i) ", "SQLite, end ÷ start", "## (j) ", "| PostgreSQL, unknown tokens ÷ no storm ",
 		"## (k) ", "never answers ÷ no sink ", "≤ 1.1: ", "## (l) ", "≥ 100,000: ",
 	} {
 		if !strings.Contains(string(written), want) {
@@ -75,7 +83,7 @@ func TestQuick(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, args := range [][]string{{"-run", "miss,hits"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "0"}, {"-tokens", "10"}, {"more"}} {
+	for _, args := range [][]string{{"-run", "miss,misses"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "0"}, {"-tokens", "10"}, {"more"}} {
 		if _, err := parseOptions(args); err == nil {
 			t.Errorf("%v was accepted", args)
 		}
@@ -202,6 +210,15 @@ func TestClient(t *testing.T) {
 		a, err := c.do(tc.request)
 		if err != nil || a.status != tc.status || a.length != tc.length {
 			t.Errorf("%d with %d bytes, %v; want %d with %d", a.status, a.length, err, tc.status, tc.length)
+		}
+	}
+	// A header line that a target wants to see is looked for in every answer.
+	for _, mark := range []string{"cf-cache-status: dyn", "cf-cache-status: hit", "dat"} {
+		c.mark = mark
+		a, err := c.do(chatRequest("h", providerKey, whole))
+		err = errors.Join(err, (&target{status: 200, length: len(answerBody), mark: mark}).check(a))
+		if there := mark != "cf-cache-status: hit"; (err == nil) != there {
+			t.Errorf("%q is there: %v; %v", mark, there, err)
 		}
 	}
 	if err := near.Close(); err != nil {

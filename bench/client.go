@@ -20,6 +20,7 @@ type client struct {
 	r, w int // what is unread of buf
 
 	received *atomic.Int64 // bytes of bodies; nil: nobody counts
+	mark     string        // beginning of a header line to look for, in lower case; empty: none
 }
 
 const clientBuffer = 64 << 10
@@ -30,6 +31,7 @@ func newClient(conn net.Conn) *client { return &client{conn: conn, buf: make([]b
 type answer struct {
 	status int
 	length int           // of the body, chunks joined
+	marked bool          // the client's mark was there
 	first  time.Duration // from sending to the first byte of the body
 	took   time.Duration // from sending to its last byte
 }
@@ -100,6 +102,8 @@ func (c *client) readHead() (a answer, length int, err error) {
 			known = true
 		} else if _, ok := headerValue(line, "transfer-encoding: chunked"); ok {
 			length, known = -1, true
+		} else if c.mark != "" && !a.marked {
+			_, a.marked = headerValue(line, c.mark)
 		}
 	}
 	if !known {

@@ -76,10 +76,11 @@ func takeDeadSink(ctx context.Context, l *lab) (found section, err error) {
 		return section{}, err
 	}
 	defer func() { err = errors.Join(err, receiver.close()) }()
-	nobody, err := freeAddr()
+	nobody, release, err := reserve()
 	if err != nil {
 		return section{}, err
 	}
+	l.after = append(l.after, release)
 	hangs := withSink("webhook that never answers", "type webhook", "url http://"+receiver.listener.Addr().String()+"/", "timeout 1s")
 	targets, err := l.targets(ctx, whole, governedPlain,
 		withSink("file", "type file", "path "+filepath.Join("{dir}", "events.jsonl")),

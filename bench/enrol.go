@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -20,19 +21,23 @@ const managementToken = "bench-management-token-0123456789abcdef"
 // loopback never uses a proxy of the environment and does not keep connections.
 var loopback = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// enrol makes a project with the provider's key and a token of it, through the
-// management API, and returns the token.
-func enrol(ctx context.Context, addr string) (string, error) {
+// enrol makes a project with the provider's key and a token of it, both with the
+// limits, through the management API, and returns the token.
+func enrol(ctx context.Context, addr string, limits map[string]any) (string, error) {
+	with := func(members map[string]any) map[string]any {
+		maps.Copy(members, limits)
+		return members
+	}
 	var project struct {
 		ID string `json:"id"`
 	}
-	if err := manage(ctx, addr, "/manage/projects", map[string]any{"name": "bench", "api_key": providerKey}, &project); err != nil {
+	if err := manage(ctx, addr, "/manage/projects", with(map[string]any{"name": "bench", "api_key": providerKey}), &project); err != nil {
 		return "", err
 	}
 	var minted struct {
 		Token string `json:"token"`
 	}
-	if err := manage(ctx, addr, "/manage/tokens", map[string]any{"project_id": project.ID, "name": "bench"}, &minted); err != nil {
+	if err := manage(ctx, addr, "/manage/tokens", with(map[string]any{"project_id": project.ID, "name": "bench"}), &minted); err != nil {
 		return "", err
 	}
 	if minted.Token == "" {

@@ -28,6 +28,7 @@ type lab struct {
 	servers  []*server // in the order of their start
 
 	pg          *postgresServer // nil until first asked for
+	after       []func() error  // ends what the servers used, after them
 	populations []*population
 }
 
@@ -70,6 +71,9 @@ func (l *lab) close() error {
 	}
 	if l.pg != nil {
 		errs = append(errs, l.pg.close())
+	}
+	for _, end := range slices.Backward(l.after) {
+		errs = append(errs, end())
 	}
 	return errors.Join(append(errs, os.RemoveAll(l.dir))...)
 }
@@ -122,10 +126,11 @@ func (l *lab) server(ctx context.Context, v variant) (*server, error) {
 			return s, nil
 		}
 	}
-	addr, err := freeAddr()
+	addr, release, err := reserve()
 	if err != nil {
 		return nil, err
 	}
+	l.after = append(l.after, release)
 	dir, err := os.MkdirTemp(l.dir, "caddy-")
 	if err != nil {
 		return nil, err
@@ -151,7 +156,7 @@ func (l *lab) server(ctx context.Context, v variant) (*server, error) {
 		return nil, p.explain(fmt.Errorf("%s did not become ready: %w", v.name, err))
 	}
 	if v.governed {
-		if s.token, err = enrol(ctx, addr); err != nil {
+		if s.token, err = enrol(ctx, addr, v.limits); err != nil {
 			return nil, p.explain(err)
 		}
 	}
@@ -198,13 +203,4 @@ func (s *server) probe(ctx context.Context, path string) error {
 		return fmt.Errorf("%s answered %s", path, resp.Status)
 	}
 	return nil
-}
-
-// freeAddr is a loopback address with a port that was free a moment ago.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

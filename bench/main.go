@@ -32,7 +32,7 @@ type options struct {
 }
 
 // quickTokens is what -quick makes of -tokens.
-const quickTokens = 20_000
+const quickTokens = 4000
 
 func parseOptions(args []string) (options, error) {
 	var o options
@@ -43,7 +43,7 @@ func parseOptions(args []string) (options, error) {
 	set.Float64Var(&o.seconds, "seconds", 2, "length of one window; those of refused and stream take half, those at one connection a quarter")
 	set.IntVar(&o.conns, "conns", 32, "connections of the load generator in throughput windows")
 	set.StringVar(&o.run, "run", "", "comma-separated measurements (default all): "+strings.Join(measurementNames(), ", "))
-	set.BoolVar(&o.quick, "quick", false, "2 rounds of 300 ms: shows that everything works, measures nothing")
+	set.BoolVar(&o.quick, "quick", false, "1 round of 100 ms: shows that everything works, measures nothing")
 	set.IntVar(&o.tokens, "tokens", 10_000_000, "how many tokens the large databases of lookup and pages hold; needs 1.6 KB of disk each, in $TMPDIR")
 	set.StringVar(&o.role, "role", "", "internal: what this process is")
 	if err := set.Parse(args); err != nil {
@@ -53,7 +53,7 @@ func parseOptions(args []string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
 	}
 	if o.quick {
-		o.rounds, o.seconds, o.tokens = 2, 0.3, min(o.tokens, quickTokens)
+		o.rounds, o.seconds, o.tokens = 1, 0.1, min(o.tokens, quickTokens)
 	}
 	if o.rounds < 1 || o.seconds < 0.1 || o.seconds > 600 || o.conns < 1 || o.conns > 1024 {
 		return o, errors.New("expected -rounds of at least 1, -seconds from 0.1 to 600, -conns from 1 to 1024")

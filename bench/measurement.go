@@ -18,18 +18,21 @@ type measurement struct {
 
 var measurements = []measurement{
 	{"miss", func(o options) time.Duration { return o.plan(4, o.throughput()) }, takeMiss},
+	{"hit", func(o options) time.Duration { return o.plan(3, o.half()) + o.plan(3, o.latency()) }, takeHit},
 	{"refused", func(o options) time.Duration { return o.plan(5, o.half()) }, takeRefused},
 	{"latency", func(o options) time.Duration { return o.plan(3, o.latency()) }, takeLatency},
 	{"stream", func(o options) time.Duration { return o.plan(4, o.half()) + o.plan(3, o.latency()) }, takeStream},
+	{"limits", func(o options) time.Duration { return o.plan(4, o.half()) + o.plan(4, o.latency()) }, takeLimits},
 	{"lookup", options.planFilling, takeLookup},
 	{"pages", func(options) time.Duration { return 10 * time.Second }, takePages},
 	{"storm", func(o options) time.Duration { return o.plan(6, o.half()) }, takeStorm},
 	{"sink", func(o options) time.Duration { return o.plan(4, o.half()) }, takeDeadSink},
 	{"events", func(o options) time.Duration { return o.plan(2, 2*time.Second) }, takeEventLog},
+	{"pieces", options.planPieces, takePieces},
 }
 
 func measurementNames() []string {
-	return []string{"miss", "refused", "latency", "stream", "lookup", "pages", "storm", "sink", "events"}
+	return []string{"miss", "hit", "refused", "latency", "stream", "limits", "lookup", "pages", "storm", "sink", "events", "pieces"}
 }
 
 func (o options) throughput() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -48,7 +51,7 @@ func (o options) plan(variants int, window time.Duration) time.Duration {
 
 // planFilling is for making the databases with many tokens, besides asking for some.
 func (o options) planFilling() time.Duration {
-	return 20*time.Second + time.Duration(o.tokens)*50*time.Microsecond
+	return 20*time.Second + time.Duration(o.tokens)*40*time.Microsecond
 }
 
 // series is what one target gave, round by round.

@@ -48,6 +48,14 @@ func (p pins) command(core int, name string, args ...string) *exec.Cmd {
 	return exec.Command(p.taskset, append([]string{"-c", strconv.Itoa(core), name}, args...)...)
 }
 
+// unpinned is a command that may use both cores.
+func (p pins) unpinned(ctx context.Context, name string, args ...string) *exec.Cmd {
+	if p.taskset == "" {
+		return exec.CommandContext(ctx, name, args...)
+	}
+	return exec.CommandContext(ctx, p.taskset, append([]string{"-c", fmt.Sprintf("%d,%d", p.proxy, p.load), name}, args...)...)
+}
+
 // allowedCPUs are the cores that this process may use, none if that cannot be told.
 func allowedCPUs() []int {
 	status, err := os.ReadFile("/proc/self/status")

@@ -10,8 +10,9 @@ import (
 // variant is one configuration of the same Caddy binary.
 type variant struct {
 	name     string
-	ready    string // path that answers 200 once it is; empty: it is when it listens
-	governed bool   // a client needs a token
+	ready    string         // path that answers 200 once it is; empty: it is when it listens
+	governed bool           // a client needs a token
+	limits   map[string]any // of the project and of the token, as the management API has them
 	global   func(l *lab, dir string) string
 	site     func(l *lab) string
 }
