@@ -64,6 +64,9 @@ type caching struct {
 	sent    time.Time
 	verdict httpcache.Verdict
 	renewed bool // the provider has confirmed what was stored
+	// unframed: the body ends with its connection, so that nobody could tell whether it
+	// is complete.
+	unframed bool
 }
 
 var errNotCached = noRetry(apierr.New(http.StatusGatewayTimeout, apierr.NotCached, "there is no stored answer, and the request wants no other"))
@@ -85,8 +88,17 @@ func (x *exchange) beginCaching(body []byte) {
 		c.keyed = d.Store
 	}
 	if c.keyed && len(body) > 0 {
-		c.body = respcache.JSONBody(body, cache.Ignore, x.r.Header.Get("Content-Type"))
+		c.body = cachedBody(body, x.r.Header["Content-Type"], cache.Ignore)
 	}
+}
+
+// cachedBody stands for a body: for what it says if it is sent as JSON, else for its
+// bytes under its type, since a provider may read them as something else.
+func cachedBody(body []byte, types []string, ignore *respcache.Ignore) respcache.Body {
+	if isJSONType(types) {
+		return respcache.JSONBody(body, ignore, types...)
+	}
+	return respcache.RawBody(body, types...)
 }
 
 // key is that of a request: of everything that its answer may depend on, and of
@@ -150,6 +162,7 @@ func (x *exchange) serveCached(req *http.Request) *apierr.Error {
 		return x.replay()
 	case httpcache.Timeout:
 		x.rec.Cache = CacheMiss
+		c.status.Set(x.w.Header())
 		return errNotCached
 	}
 	x.rec.Cache = CacheMiss
@@ -169,23 +182,27 @@ func (x *exchange) standsIn(status int) bool {
 	if c == nil || x.wrote || x.cause() != nil || !httpcache.UseOnError(&c.req, c.meta(), status, time.Now(), &x.g.cfg.Cache.Rules) {
 		return false
 	}
+	x.rec.Status = max(status, http.StatusBadGateway)
+	x.account() // what has failed has used nothing, and what comes now neither
+	x.rec.Outcome, x.rec.Code = "", ""
 	c.decision.Stale, c.decision.NotModified = true, httpcache.NotModified(&c.req, c.meta())
 	c.status = httpcache.Status{Hit: true, HasTTL: true, TTL: c.meta().TTL(time.Now()), Detail: httpcache.ReasonStaleError}
 	_ = x.replay()
 	return true
 }
 
-// cacheAnswered deals with an answer of the provider that goes to the client by
-// itself: what it makes out of date is forgotten.
+// cacheAnswered deals with an answer of the provider: what it makes out of date is
+// forgotten.
 func (x *exchange) cacheAnswered(resp *http.Response) {
 	c, cache := x.cached, x.g.cfg.Cache
-	if c == nil || x.fetching {
+	x.invalidate(resp)
+	if x.fetching {
+		c.unframed = resp.ProtoMajor == 1 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && !resp.Uncompressed
 		return
 	}
 	if x.method == http.MethodHead && c.stored != nil && resp.StatusCode == http.StatusOK {
 		x.freshenHead(resp)
 	}
-	x.invalidate(resp)
 	if c.decision.Store {
 		return
 	}

@@ -27,10 +27,10 @@ type fetch struct {
 	record Record
 	fill   *fill.Writer
 
-	mu     sync.Mutex // guards what follows
-	over   bool       // the record is complete
-	left   *Record    // what is known of a client that has left before
-	public bool       // the event is out
+	mu    sync.Mutex // guards what follows
+	over  bool       // the record is complete
+	left  *Record    // what is known of a client that has left before
+	alone bool       // there never was one: it only refreshes what is stored
 }
 
 // heading is what readers of a fill need besides the answer's header.
@@ -127,10 +127,14 @@ func (f *fetch) tell() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.over = true
-	if f.left == nil {
+	switch {
+	case f.alone:
+		f.rec.Latency = time.Since(f.rec.Started)
+	case f.left == nil:
 		return
+	default:
+		f.rec.adoptClient(f.left)
 	}
-	f.rec.adoptClient(f.left)
 	f.publish()
 	if f.g.cfg.Observe != nil {
 		f.g.cfg.Observe(f.rec)
@@ -157,7 +161,7 @@ func (f *fetch) meet(x *exchange) bool {
 func (x *exchange) adopt(f *fetch) {
 	outcome, code := x.rec.Outcome, x.rec.Code
 	x.rec.adoptFetch(f.rec)
-	if outcome == "" || outcome == OutcomeOK {
+	if x.rec.Cache != CacheStale && (outcome == "" || outcome == OutcomeOK) {
 		outcome, code = f.rec.Outcome, f.rec.Code
 	}
 	x.rec.Outcome, x.rec.Code = outcome, code
@@ -190,6 +194,9 @@ func (r *Record) adoptClient(c *Record) {
 	r.Status, r.Outcome, r.Code, r.Latency, r.BytesOut, r.FirstByte = c.Status, c.Outcome, c.Code, c.Latency, c.BytesOut, c.FirstByte
 	if c.TTFT > 0 {
 		r.TTFT = c.TTFT
+	}
+	if c.Cache == CacheStale { // something else has stood in
+		r.Cache = c.Cache
 	}
 }
 
@@ -265,7 +272,8 @@ func (a *fillAnswer) WriteHeader(status int) {
 	if !c.renewed {
 		c.verdict = httpcache.Consider(&c.req, status, a.header, c.sent, f.headerT, &f.g.cfg.Cache.Rules)
 	}
-	if c.verdict.Store && f.rec.Stream && usage.KindOf(f.method, f.route.Endpoint) == usage.KindNone {
+	endless := c.unframed && !isEventStream(a.header) || f.rec.Stream && usage.KindOf(f.method, f.route.Endpoint) == usage.KindNone
+	if c.verdict.Store && endless && !c.renewed {
 		c.verdict = httpcache.Verdict{Reason: httpcache.ReasonNoEnd} // nobody could tell whether it is complete
 	}
 	raw := maps.Clone(a.header) // trailers are added to it

@@ -147,12 +147,22 @@ func (x *exchange) forward(req *http.Request) *apierr.Error {
 	x.headerT = time.Now()
 	x.rec.Upstream = x.headerT.Sub(sent)
 	if rtErr != nil {
-		return x.upstreamFailure(req, rtErr)
+		err := x.upstreamFailure(req, rtErr)
+		if !x.fetching && x.standsIn(0) {
+			return nil
+		}
+		return err
 	}
 	x.answered = true
 	defer resp.Body.Close()
 	if err := x.screen(resp, credential); err != nil {
+		if !x.fetching && x.standsIn(0) {
+			return nil
+		}
 		return err
+	}
+	if !x.fetching && x.standsIn(resp.StatusCode) {
+		return nil
 	}
 	if x.cached != nil {
 		x.cacheAnswered(resp)

@@ -194,7 +194,13 @@ func (x *exchange) settleLimits() {
 	}
 	x.settleHolds()
 	if v.weighed {
-		if in, out := x.rec.InputTokens, x.rec.OutputTokens; in.Known && out.Known {
+		in, out := x.rec.InputTokens, x.rec.OutputTokens
+		switch x.rec.Cache {
+		case CacheHit, CacheStale, CacheCoalesced:
+			v.ticket.Settle(0)
+			in.Known = false
+		}
+		if in.Known && out.Known {
 			v.ticket.Settle(in.N + out.N)
 			if x.rec.Outcome == OutcomeOK && !x.rec.Estimated && x.rec.UsageSource != "" {
 				x.g.cfg.Limits.Estimator.Observe(x.rec.Model, out.N)

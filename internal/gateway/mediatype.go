@@ -58,6 +58,26 @@ func isUTF8(contentType []string, text []byte) bool {
 	return true
 }
 
+// isJSONType reports whether Content-Type lines say that a body is JSON in UTF-8.
+func isJSONType(lines []string) bool {
+	if len(lines) != 1 {
+		return false
+	}
+	if lines[0] == "application/json" { // what SDKs send
+		return true
+	}
+	kind, params, err := mime.ParseMediaType(lines[0])
+	if err != nil || kind != "application/json" {
+		return false
+	}
+	for name, value := range params {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") && !strings.EqualFold(value, "utf8") {
+			return false
+		}
+	}
+	return true
+}
+
 func isASCII(text []byte) bool {
 	for _, c := range text {
 		if c >= utf8.RuneSelf {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
-	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 	"github.com/sofatutor/caddy-llm-proxy/internal/fill"
 	"github.com/sofatutor/caddy-llm-proxy/internal/httpcache"
 )
@@ -197,7 +196,7 @@ func (x *exchange) refresh(req *http.Request) {
 	if f.cached.meta().Validated() {
 		f.cached.decision.Action = httpcache.Confirm
 	}
-	f.left = &Record{Event: event.Event{Outcome: OutcomeOK, Status: http.StatusOK}}
+	f.alone = true
 	start := x.start(f)
 	start.Expected = true
 	reader, _ := x.g.cfg.Cache.Fills.Join(fill.Key(x.cached.primary), start)
