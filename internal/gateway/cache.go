@@ -54,7 +54,8 @@ type caching struct {
 	keyed    bool // the request may be answered from the cache, or its answer go there
 	body     respcache.Body
 	primary  respcache.Key
-	outbound http.Header // as sent upstream, less the credential
+	fields   httpcache.Header // as sent upstream, less the credential
+	view     outboundFields
 	epoch    uint64
 	stored   *respcache.Entry
 	decision httpcache.Decision
@@ -77,7 +78,8 @@ func (x *exchange) beginCaching(body []byte) {
 	if cache == nil || x.upgrade {
 		return
 	}
-	c := &caching{req: httpcache.NewRequest(x.method, x.r.Header)}
+	c := &x.caching
+	c.req = httpcache.NewRequest(x.method, x.r.Header)
 	x.cached = c
 	if x.upload {
 		return
@@ -88,15 +90,15 @@ func (x *exchange) beginCaching(body []byte) {
 		c.keyed = d.Store
 	}
 	if c.keyed && len(body) > 0 {
-		c.body = cachedBody(body, x.r.Header["Content-Type"], cache.Ignore)
+		c.body = x.g.cachedBody(body, x.r.Header["Content-Type"])
 	}
 }
 
 // cachedBody stands for a body: for what it says if it is sent as JSON, else for its
 // bytes under its type, since a provider may read them as something else.
-func cachedBody(body []byte, types []string, ignore *respcache.Ignore) respcache.Body {
+func (g *Gateway) cachedBody(body []byte, types []string) respcache.Body {
 	if isJSONType(types) {
-		return respcache.JSONBody(body, ignore, types...)
+		return g.bodies.JSONBody(body, types...)
 	}
 	return respcache.RawBody(body, types...)
 }
@@ -115,14 +117,14 @@ func (c *caching) key(x *exchange, method, path, query string, body respcache.Bo
 	var room [256]byte
 	identity := respcache.Identity{
 		Provider: x.route.Provider.Origin(), Method: method, Path: path, Query: query, Scope: scope,
-		Fields: httpcache.AppendVariant(room[:0], httpcache.Implied, c.outbound), Body: body,
+		Fields: httpcache.AppendVariant(room[:0], httpcache.Implied, c.fields), Body: body,
 	}
 	return identity.Key()
 }
 
 // variant is the key of the answer among those that vary.
 func (c *caching) variant(vary []string) respcache.Key {
-	return respcache.VariantKey(c.primary, vary, c.outbound)
+	return respcache.VariantKey(c.primary, vary, c.fields)
 }
 
 // meta is what is stored, if anything is.
@@ -135,10 +137,11 @@ func (c *caching) meta() *httpcache.Meta {
 
 // serveCached answers a request from the cache, or has the provider's answer go
 // there.
-func (x *exchange) serveCached(req *http.Request) *apierr.Error {
+func (x *exchange) serveCached() *apierr.Error {
 	c, cache := x.cached, x.g.cfg.Cache
 	varied := false
-	c.outbound = req.Header
+	c.view = outboundFields{x.g, x.r.Header, x.upload}
+	c.fields = &c.view
 	if c.keyed {
 		c.primary = c.key(x, x.method, x.route.Path, x.query(), c.body)
 		c.epoch = cache.Store.Epoch()
@@ -157,7 +160,7 @@ func (x *exchange) serveCached(req *http.Request) *apierr.Error {
 	switch d.Action {
 	case httpcache.Answer:
 		if d.Background {
-			x.refresh(req)
+			x.refresh(x.outboundCached())
 		}
 		return x.replay()
 	case httpcache.Timeout:
@@ -170,9 +173,17 @@ func (x *exchange) serveCached(req *http.Request) *apierr.Error {
 		x.rec.Cache = CacheBypass
 	}
 	if !d.Store {
-		return x.forward(req)
+		return x.forward(x.outboundCached())
 	}
-	return x.share(req)
+	return x.share(x.outboundCached())
+}
+
+// outboundCached is outbound for a request whose answer the cache looks at, perhaps
+// when the client's has gone.
+func (x *exchange) outboundCached() *http.Request {
+	req := x.outbound()
+	x.cached.fields = req.Header
+	return req
 }
 
 // standsIn answers with what is stored in place of a provider that has failed, with

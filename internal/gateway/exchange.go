@@ -36,6 +36,8 @@ type exchange struct {
 	named   [3]string // room for the models that the request names
 	asked   []string  // those that it does
 	scratch [1]byte
+	text    [headerText]byte // room for the values of headers
+	payload []byte           // the body, judged; nil: it has none, or it is an upload
 
 	ctx     context.Context // ends with the client, or when the request is cut
 	cancel  context.CancelCauseFunc
@@ -56,6 +58,7 @@ type exchange struct {
 	tokens   limit.Quota
 
 	cached   *caching // nil: there is no cache
+	caching  caching  // room for it
 	fetched  *fetch   // the provider's side of this request; nil: it is its own
 	fetching bool     // this is one
 	req      *http.Request
@@ -115,14 +118,13 @@ func (x *exchange) serve(m Match) *apierr.Error {
 	if x.upgrade {
 		return x.serveTunnel()
 	}
-	req, err := x.prepare()
-	if err != nil {
+	if err := x.takeBody(); err != nil {
 		return err
 	}
 	if x.cached != nil {
-		return x.serveCached(req)
+		return x.serveCached()
 	}
-	return x.forward(req)
+	return x.forward(x.outbound())
 }
 
 // classify settles what kind of request this is.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
+	"github.com/sofatutor/caddy-llm-proxy/internal/httpcache"
 	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
 )
 
@@ -15,13 +16,33 @@ func (x *exchange) addHeaders(h http.Header) {
 	if x.fetching { // each client gets its own
 		return
 	}
-	a := answerHeaders{header: h, text: make([]byte, 0, 320)}
+	a := answerHeaders{header: h, text: x.text[:0]}
+	a.describe(x)
+	a.write()
+}
+
+// addStored does so for an answer of the cache, whose body has a length unless that is
+// negative.
+func (x *exchange) addStored(h http.Header, m *httpcache.Meta, length int) {
+	a := answerHeaders{header: h, text: x.text[:0]}
+	a.text = m.AppendAge(a.text, time.Now())
+	a.ended("Age")
+	if length >= 0 {
+		a.text = strconv.AppendInt(a.text, int64(length), 10)
+		a.ended("Content-Length")
+	}
+	a.text = x.cached.status.AppendTo(a.text, h["Cache-Status"])
+	a.ended("Cache-Status")
+	a.describe(x)
+	a.write()
+}
+
+func (a *answerHeaders) describe(x *exchange) {
 	if !x.g.cfg.HideHeaders {
-		x.exposeHeaders(&a)
+		a.expose(x)
 	}
 	a.quota(x.dialect(), &requestNames, &x.requests)
 	a.quota(x.dialect(), &tokenNames, &x.tokens)
-	a.write()
 }
 
 // answerHeaders collects headers of one value each.
@@ -39,9 +60,12 @@ type headerLine struct {
 	end  int
 }
 
-// maxLines is how many headers there may be: an id, the timing, and three of each
-// kind of limit in two dialects.
-const maxLines = 2 + 2*3*2
+// maxLines is how many headers there may be: three of the cache, an id, the attempts,
+// the timing, and three of each kind of limit in two dialects.
+const maxLines = 3 + 3 + 2*3*2
+
+// headerText is how long their values are together, mostly.
+const headerText = 384
 
 // ended says that the value of a header is in the text.
 func (a *answerHeaders) ended(name string) {
@@ -69,18 +93,14 @@ func (a *answerHeaders) write() {
 
 const serverTiming = "Server-Timing"
 
-func (x *exchange) exposeHeaders(a *answerHeaders) {
+func (a *answerHeaders) expose(x *exchange) {
 	a.text = append(a.text, x.rec.RequestID...)
 	a.ended("X-Llm-Proxy-Request-Id")
 	if names := x.g.names[x.rec.Provider]; names != nil {
 		a.header["X-Llm-Proxy-Provider"] = names
 	}
-	switch x.rec.Attempts {
-	case 1:
-		a.header["X-Llm-Proxy-Attempts"] = one
-	default:
-		a.header["X-Llm-Proxy-Attempts"] = []string{strconv.Itoa(x.rec.Attempts)}
-	}
+	a.text = strconv.AppendInt(a.text, int64(x.rec.Attempts), 10)
+	a.ended("X-Llm-Proxy-Attempts")
 	a.text = append(a.text, "llm-proxy;dur="...)
 	a.text = appendMillis(a.text, time.Since(x.rec.Started)-x.rec.Upstream)
 	if x.rec.Attempts > 0 {

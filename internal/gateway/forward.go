@@ -16,19 +16,27 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 )
 
-// prepare reads and judges the body and makes the outbound request, short of
-// its credential.
-func (x *exchange) prepare() (*http.Request, *apierr.Error) {
+// outbound makes the request that the provider gets, short of its credential.
+func (x *exchange) outbound() *http.Request {
 	req := http.Request{
 		Method: x.method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Host: x.route.Provider.Host(),
+		Host: x.route.Provider.Host(), URL: x.route.URL(x.query()),
+		Header: x.g.outboundHeader(x.r.Header, x.upload),
 	}
-	if err := x.takeBody(&req); err != nil {
-		return nil, err
+	body := x.payload
+	if x.rec.Stream {
+		body = x.askForUsage(body)
 	}
-	req.Header = x.g.outboundHeader(x.r.Header, x.upload)
-	req.URL = x.route.URL(x.query())
-	return req.WithContext(x.traced(x.ctx)), nil
+	switch {
+	case x.sending != nil:
+		req.Body, req.ContentLength = x.sending, x.r.ContentLength
+	case len(body) > 0:
+		req.Body, req.ContentLength = outboundBody(body), int64(len(body))
+		req.GetBody = func() (io.ReadCloser, error) { return outboundBody(body), nil }
+	case x.method != http.MethodGet && x.method != http.MethodHead:
+		req.Body = http.NoBody
+	}
+	return req.WithContext(x.traced(x.ctx))
 }
 
 // query is the client's query less its credential. HTTP/2 and 3 let through
@@ -37,9 +45,9 @@ func (x *exchange) query() string {
 	return strings.ReplaceAll(withoutKey(x.r.URL.RawQuery), " ", "%20")
 }
 
-// takeBody gives the outbound request its body: none for methods without one,
-// a stream for uploads that no rule looks into, else the bytes, judged.
-func (x *exchange) takeBody(req *http.Request) *apierr.Error {
+// takeBody takes and judges the request's body: none for methods without one, a
+// stream for uploads that no rule looks into, else its bytes.
+func (x *exchange) takeBody() *apierr.Error {
 	var in inspection
 	names := x.g.paramNames[x.route.Provider.Name]
 	if x.method == http.MethodGet || x.method == http.MethodHead {
@@ -59,7 +67,7 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 			return err
 		}
 		x.beginCaching(nil)
-		return x.takeUpload(req)
+		return x.takeUpload()
 	}
 	if encoding := x.r.Header["Content-Encoding"]; len(encoding) > 0 && (len(encoding) > 1 || encoding[0] != "identity") {
 		return errCompressed
@@ -99,30 +107,17 @@ func (x *exchange) takeBody(req *http.Request) *apierr.Error {
 	}
 	x.captureRequest(body)
 	x.beginCaching(body)
-	if in.stream {
-		body = x.askForUsage(body)
-	}
-	if len(body) > 0 {
-		req.Body = outboundBody(body)
-		req.ContentLength = int64(len(body))
-		req.GetBody = func() (io.ReadCloser, error) { return outboundBody(body), nil }
-	} else {
-		req.Body = http.NoBody
-	}
+	x.payload = body
 	return nil
 }
 
-func (x *exchange) takeUpload(req *http.Request) *apierr.Error {
+func (x *exchange) takeUpload() *apierr.Error {
 	limit := x.g.cfg.MaxUpload
 	switch {
 	case x.r.ContentLength > limit:
 		return errTooLarge
-	case x.r.ContentLength == 0:
-		req.Body = http.NoBody
-	default:
+	case x.r.ContentLength != 0:
 		x.sending = &uploadBody{body: x.r.Body, left: limit}
-		req.Body = x.sending
-		req.ContentLength = x.r.ContentLength
 	}
 	return nil
 }

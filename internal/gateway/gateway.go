@@ -22,6 +22,7 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/price"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
+	"github.com/sofatutor/caddy-llm-proxy/internal/respcache"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
 )
 
@@ -87,6 +88,7 @@ type Gateway struct {
 	paramNames   map[string][]string // members with a rule besides model, by provider
 	names        map[string][]string // X-LLM-Proxy-Provider values
 	weighs       bool                // a limit of the gateway counts tokens
+	bodies       *respcache.Memo     // of requests that the cache may know; nil without one
 }
 
 // New makes a gateway.
@@ -122,6 +124,9 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	if g.cfg.Limits.Limiter != nil && g.cfg.Limits.Estimator == nil {
 		g.cfg.Limits.Estimator = new(limit.Estimator)
+	}
+	if cfg.Cache != nil {
+		g.bodies = respcache.NewMemo(cfg.Cache.Ignore)
 	}
 	for _, p := range cfg.Providers.All() {
 		if cfg.Transports[p.Name] == nil {

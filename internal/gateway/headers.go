@@ -41,10 +41,7 @@ var responseDropped = map[string]bool{
 	"Proxy-Authenticate": true, "Alt-Svc": true, "Strict-Transport-Security": true,
 }
 
-var (
-	identity = []string{"identity"}
-	one      = []string{"1"}
-)
+var identity = []string{"identity"}
 
 // outboundHeader makes the header that the provider sees, short of its
 // credential: an allow-list of the client's, never the client's map itself.
@@ -52,19 +49,44 @@ func (g *Gateway) outboundHeader(in http.Header, upload bool) http.Header {
 	out := make(http.Header, len(in)+2)
 	listed := in["Connection"]
 	for name, values := range in {
-		if !g.forwards(name) && !(upload && name == "Content-Encoding") {
-			continue
+		if g.sends(name, listed, upload) {
+			out[name] = values
 		}
-		if listed != nil && listsToken(listed, name) {
-			continue
-		}
-		out[name] = values
 	}
 	out["Accept-Encoding"] = identity // usage is read from the bytes that pass
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = nil // keeps net/http from adding its own
 	}
 	return out
+}
+
+// outboundFields are the fields of outboundHeader, looked up one by one: a hit needs
+// but a few of them.
+type outboundFields struct {
+	g      *Gateway
+	in     http.Header
+	upload bool
+}
+
+// Values implements [httpcache.Header].
+func (f *outboundFields) Values(name string) []string {
+	if name == "Accept-Encoding" {
+		return identity
+	}
+	values := f.in[name]
+	if len(values) == 0 || !f.g.sends(name, f.in["Connection"], f.upload) {
+		return nil
+	}
+	return values
+}
+
+// sends reports whether a field of the client's reaches the provider; connection are
+// the lines of Connection, which list those that do not.
+func (g *Gateway) sends(name string, connection []string, upload bool) bool {
+	if !g.forwards(name) && !(upload && name == "Content-Encoding") {
+		return false
+	}
+	return connection == nil || !listsToken(connection, name)
 }
 
 func (g *Gateway) forwards(name string) bool {

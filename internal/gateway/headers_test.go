@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func withGlobs(globs ...string) *Gateway { return &Gateway{forwardGlobs: globs} }
@@ -181,4 +183,31 @@ func TestListsToken(t *testing.T) {
 			t.Errorf("%q: %t, want %t", tc.lines, got, tc.want)
 		}
 	}
+}
+
+// TestOutboundFields: what the cache looks up one by one is what is sent.
+func TestOutboundFields(t *testing.T) {
+	g := withGlobs("x-team-*", "traceparent")
+	names := []string{
+		"Accept", "Accept-Encoding", "Authorization", "Anthropic-Version", "Connection", "Content-Encoding", "Cookie", "Openai-Beta",
+		"Traceparent", "User-Agent", "X-Forwarded-For", "X-Llm-Proxy-Attempts", "X-Stainless-Lang", "X-Team-Id", "X-Unknown",
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		in := make(http.Header)
+		for _, name := range rapid.SliceOf(rapid.SampledFrom(names)).Draw(t, "names") {
+			value := "v"
+			if name == "Connection" {
+				value = rapid.SampledFrom(names).Draw(t, "listed") + ", close"
+			}
+			in[name] = append(in[name], value)
+		}
+		upload := rapid.Bool().Draw(t, "upload")
+		sent := g.outboundHeader(in, upload)
+		view := outboundFields{g, in, upload}
+		for _, name := range names {
+			if got, want := view.Values(name), sent[name]; !slices.Equal(got, want) {
+				t.Errorf("%s is %q, but %q is sent", name, got, want)
+			}
+		}
+	})
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
@@ -13,7 +12,7 @@ import (
 // replay answers with what is stored.
 func (x *exchange) replay() *apierr.Error {
 	c := x.cached
-	e, now := c.stored, time.Now()
+	e := c.stored
 	if x.rec.Cache = CacheHit; c.decision.Stale {
 		x.rec.Cache = CacheStale
 	}
@@ -24,13 +23,13 @@ func (x *exchange) replay() *apierr.Error {
 		return nil
 	}
 	h := x.w.Header()
-	e.Meta.CopyHeader(h, now)
-	paced := x.g.cfg.Cache.Paced && len(e.Marks) > 1
-	if !paced {
-		h["Content-Length"] = []string{strconv.Itoa(len(e.Body))}
+	e.Meta.CopyStored(h)
+	paced, length := x.g.cfg.Cache.Paced && len(e.Marks) > 1, len(e.Body)
+	if paced {
+		length = -1
 	}
 	x.rec.Stream = x.rec.Stream || isEventStream(h)
-	x.beginReplay(e.Meta.Status)
+	x.beginReplay(e.Meta.Status, &e.Meta, length)
 	x.meter.response.limit = x.g.cfg.Capture.Response
 	x.meter.response.add(e.Body)
 	if x.g.cfg.Durable && !x.meter.published {
@@ -59,19 +58,17 @@ func (x *exchange) replay() *apierr.Error {
 // writeNotModified says that the client has what is stored.
 func (x *exchange) writeNotModified(m *httpcache.Meta) {
 	m.CopyNotModified(x.w.Header(), time.Now())
-	x.beginReplay(http.StatusNotModified)
+	x.beginReplay(http.StatusNotModified, m, -1)
 	if x.g.cfg.Durable && !x.meter.published && x.fetched == nil {
 		_ = x.publishDurably() // there is nothing that it could be held back from
 	}
 }
 
 // beginReplay sends the header of an answer of our own.
-func (x *exchange) beginReplay(status int) {
-	h := x.w.Header()
-	x.cached.status.Set(h)
+func (x *exchange) beginReplay(status int, m *httpcache.Meta, length int) {
 	x.rec.Status, x.wrote = status, true
 	x.rec.Overhead = max(0, time.Since(x.rec.Started)-x.rec.Upstream-x.reading)
-	x.addHeaders(h)
+	x.addStored(x.w.Header(), m, length)
 	x.w.WriteHeader(status)
 }
 

@@ -49,10 +49,15 @@ func (m *Meta) Validated() bool {
 
 // CopyHeader writes what a client gets with the stored response, Age included.
 func (m *Meta) CopyHeader(dst http.Header, now time.Time) {
+	m.CopyStored(dst)
+	m.setAge(dst, now)
+}
+
+// CopyStored is CopyHeader without Age, for who writes that together with others.
+func (m *Meta) CopyStored(dst http.Header) {
 	for name, values := range m.Header {
 		dst[name] = slices.Clip(values)
 	}
-	m.setAge(dst, now)
 }
 
 // notModifiedFields are those of a 304 (RFC 9110, 15.4.5), and Last-Modified for
@@ -70,5 +75,10 @@ func (m *Meta) CopyNotModified(dst http.Header, now time.Time) {
 }
 
 func (m *Meta) setAge(dst http.Header, now time.Time) {
-	dst["Age"] = []string{strconv.FormatInt(int64(min(m.Age(now)/time.Second, maxDelta)), 10)}
+	dst["Age"] = []string{string(m.AppendAge(nil, now))}
+}
+
+// AppendAge appends the value of Age, in seconds.
+func (m *Meta) AppendAge(dst []byte, now time.Time) []byte {
+	return strconv.AppendInt(dst, int64(min(m.Age(now)/time.Second, maxDelta)), 10)
 }

@@ -2,7 +2,6 @@ package httpcache
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,18 +62,19 @@ func (s *Status) Append(dst []byte) []byte {
 
 func (s *Status) String() string { return string(s.Append(nil)) }
 
-// Set adds our member to what caches nearer to the origin said: the list is in
-// the order of the answer's way (RFC 9211, 2).
+// Set adds our member to what caches nearer to the origin said.
 func (s *Status) Set(header http.Header) {
-	var all strings.Builder
-	for _, line := range slices.Concat(header["Cache-Status"], []string{s.String()}) {
-		if line = strings.Trim(line, " \t,"); line == "" {
-			continue
+	var room [128]byte
+	header["Cache-Status"] = []string{string(s.AppendTo(room[:0], header["Cache-Status"]))}
+}
+
+// AppendTo appends the lines of Cache-Status as one, with our member at the end: the
+// list is in the order of the answer's way (RFC 9211, 2).
+func (s *Status) AppendTo(dst []byte, lines []string) []byte {
+	for _, line := range lines {
+		if line = strings.Trim(line, " \t,"); line != "" {
+			dst = append(append(dst, line...), ", "...)
 		}
-		if all.Len() > 0 {
-			all.WriteString(", ")
-		}
-		all.WriteString(line)
 	}
-	header["Cache-Status"] = []string{all.String()}
+	return s.Append(dst)
 }

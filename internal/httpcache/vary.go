@@ -2,7 +2,6 @@ package httpcache
 
 import (
 	"encoding/binary"
-	"net/http"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -37,18 +36,23 @@ func ParseVary(lines []string) (names []string, star bool) {
 	return slices.Compact(names), false
 }
 
+// Header looks up fields by their canonical names; an [http.Header] does.
+type Header interface {
+	Values(name string) []string
+}
+
 // AppendVariant appends what a request has in the fields that a response varies
 // on. The header is the one sent upstream, less the credential: what the provider
 // does not see makes no difference to it. Two requests have the same bytes if and only if they match (RFC 9111, 4.1):
 // all names, and all values combined and less the space around commas. Every
 // part has its length before it, so that nothing can be taken for something else.
-func AppendVariant(dst []byte, vary []string, header http.Header) []byte {
+func AppendVariant(dst []byte, vary []string, header Header) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(vary)))
 	for _, name := range vary {
 		dst = binary.AppendUvarint(dst, uint64(len(name)))
 		dst = append(dst, name...)
-		values, ok := header[name]
-		if !ok || len(values) == 0 {
+		values := header.Values(name)
+		if len(values) == 0 {
 			dst = append(dst, 0)
 			continue
 		}

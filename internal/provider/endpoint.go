@@ -107,6 +107,13 @@ func matchTemplates(templates []string, path string) bool {
 }
 
 func matchTemplate(template, path string) bool {
+	wild := strings.IndexByte(template, '*')
+	if wild < 0 {
+		return template == path
+	}
+	if !strings.HasPrefix(path, template[:wild]) {
+		return false
+	}
 	for {
 		ts, tRest, tMore := strings.Cut(template, "/")
 		ps, pRest, pMore := strings.Cut(path, "/")
