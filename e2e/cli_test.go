@@ -184,6 +184,15 @@ func TestCLIExitCodes(t *testing.T) {
 		"events dead requeue --sink s":      "--all",
 		"events replay --sink s --from now": "--from: expected a day",
 		"load --duration 5s":                "unknown command load",
+		"cache":                             "needs a command",
+		"cache frob":                        "unknown command frob",
+		"cache purge":                       "give exactly one of",
+		"cache purge --all --model m":       "give exactly one of",
+		"cache purge --all --method GET":    "--method goes with --path",
+		"cache purge " + canary:             "wrong number of arguments",
+		"cache purge --prefix":              "--prefix needs a value",
+		"cache purge --all=" + canary:       "--all",
+		"cache stats x":                     "wrong number of arguments",
 		"backup":                            "wrong number of arguments",
 		"restore":                           "wrong number of arguments",
 		"copy":                              "--from is required",
@@ -231,6 +240,7 @@ func TestCLIExitCodes(t *testing.T) {
 		b.fails(code, words, strings.Fields(line)...)
 	}
 	b.fails(1, "cannot reach "+b.url, "--url", b.url, "project", "list")
+	b.fails(1, "cannot reach "+b.url, "--url", b.url, "cache", "purge", "--all")
 	b.fails(1, "does not exist", "migrate", "status", "--config", "nowhere")
 	b.fails(1, "not JSON", "migrate", "status", "--config", "/dev/null")
 	b.fails(1, "not a UUIDv7", "token", "inspect", "sk-wt-"+strings.Repeat("A", 71))

@@ -49,8 +49,7 @@ func (x *exchange) follow(reader *fill.Reader, f *fetch) (shared bool, _ *apierr
 		return true, x.fillFailure(err, leads, f)
 	}
 	h := head.About.(*heading)
-	if !leads && (h.meta == nil || h.variant != x.cached.variant(h.meta.Vary)) {
-		x.cached.status.Forward = httpcache.ForwardVaryMiss
+	if !leads && !x.sharing(h) {
 		return false, nil
 	}
 	x.headerT = time.Now()
@@ -75,6 +74,26 @@ func (x *exchange) follow(reader *fill.Reader, f *fetch) (shared bool, _ *apierr
 	}
 	x.writeShared(head, h, leads)
 	return true, x.passShared(reader, head)
+}
+
+// sharing reports whether an answer to another request is one to this. If its header
+// had come before this request, it is held against the rules like one that is stored:
+// waiting for the rest makes it no newer.
+func (x *exchange) sharing(h *heading) bool {
+	c := x.cached
+	if h.meta == nil || h.variant != c.variant(h.meta.Vary) {
+		c.status.Forward = httpcache.ForwardVaryMiss
+		return false
+	}
+	if !x.rec.Started.After(h.meta.ResponseTime) {
+		return true
+	}
+	d := httpcache.Evaluate(&c.req, h.meta, time.Now(), &x.g.cfg.Cache.Rules)
+	if d.Action == httpcache.Answer {
+		return true
+	}
+	c.status.Forward, c.status.Detail = d.Forward, d.Reason
+	return false
 }
 
 // fillFailure explains why a fill has no answer.

@@ -91,7 +91,7 @@ func Evaluate(req *Request, stored *Meta, now time.Time, rules *Rules) Decision 
 	case c.maxStale != unset && -d.TTL <= c.maxStale && c.minFresh == unset:
 		d.Stale, d.Reason = true, ReasonStaleAccept
 		return req.answer(d, stored)
-	case -d.TTL < stored.WhileRefresh && c.minFresh == unset:
+	case -d.TTL < stored.WhileRefresh && c.minFresh == unset && !req.asks(rules):
 		d.Stale, d.Background, d.Reason = true, !c.onlyIfCached, ReasonStaleRefresh
 		return req.answer(d, stored)
 	default:

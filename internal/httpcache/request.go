@@ -69,9 +69,14 @@ func (r *Request) access(rules *Rules) access {
 	return a
 }
 
+// asks reports whether the request gets no more from the store than it asks for.
+func (r *Request) asks(rules *Rules) bool {
+	return r.Method == http.MethodPost && rules.Mode == OptIn
+}
+
 // oldest is the age up to which the client takes a stored response, or unset.
 func (r *Request) oldest(rules *Rules) time.Duration {
-	if r.Method == http.MethodPost && rules.Mode == OptIn {
+	if r.asks(rules) {
 		n, _ := r.control.asked()
 		return n
 	}

@@ -13,7 +13,9 @@ type epochs struct {
 	gate  sync.RWMutex // held to write while a purge is noted, to read while an entry is put
 	count atomic.Uint64
 	log   purgeLog
-	keys  [4096]atomic.Uint64 // the last count at which a key was invalidated, or one that shares its place
+	// The last counts at which a key was invalidated, or another one in the same place.
+	// A key has two places, of which it hardly shares both with any other.
+	keys [2][4096]atomic.Uint64
 
 	mu    sync.Mutex
 	links []link // ascending
@@ -34,16 +36,40 @@ func (e *epochs) purge(sel Selector) {
 }
 
 // invalidate notes that a key was taken away. It must come before that.
-func (e *epochs) invalidate(primary *Key) { e.place(primary).Store(e.count.Add(1)) }
+func (e *epochs) invalidate(primary *Key) {
+	at := e.count.Add(1)
+	for _, place := range e.places(primary) {
+		raise(place, at)
+	}
+}
 
-func (e *epochs) place(primary *Key) *atomic.Uint64 {
-	return &e.keys[int(binary.LittleEndian.Uint16(primary[:]))%len(e.keys)]
+// raise has a place say at, unless it says more.
+func raise(place *atomic.Uint64, at uint64) {
+	for last := place.Load(); last < at && !place.CompareAndSwap(last, at); last = place.Load() {
+	}
+}
+
+func (e *epochs) places(primary *Key) (places [2]*atomic.Uint64) {
+	for i := range e.keys {
+		places[i] = &e.keys[i][int(binary.LittleEndian.Uint16(primary[2*i:]))%len(e.keys[i])]
+	}
+	return places
 }
 
 // admits reports whether an entry that was asked for at a count may be kept. The
 // caller holds gate.
 func (e *epochs) admits(at uint64, entry *Entry) bool {
-	return !e.log.forgot(at) && !e.log.hits(at, &entry.Primary, &entry.Tags) && e.place(&entry.Primary).Load() <= at
+	return !e.log.forgot(at) && !e.log.hits(at, &entry.Primary, &entry.Tags) && !e.invalidated(&entry.Primary, at)
+}
+
+// invalidated reports whether a key was, after a count.
+func (e *epochs) invalidated(primary *Key, at uint64) bool {
+	for _, place := range e.places(primary) {
+		if place.Load() <= at {
+			return false
+		}
+	}
+	return true
 }
 
 // meet notes that a purge in Redis is known from now on.

@@ -36,6 +36,9 @@ func DecodeEntry(b []byte) (*Entry, error)             { return decodeEntry(b) }
 func Pack(b []byte) []byte                             { return pack(b) }
 func Unpack(b []byte) ([]byte, error)                  { return unpack(b) }
 
+// Raise is raise.
+func Raise(place *atomic.Uint64, at uint64) { raise(place, at) }
+
 // Settled reports whether all that was queued for Redis is written.
 func (t *Tiered) Settled() bool {
 	r := t.redis
