@@ -15,7 +15,7 @@ PRICES_VERSION := 0.1.8
 PRICES_DATE := 2026-09-23
 PRICES_INTEGRITY := sha512-h7CYw6qTyflG2zUndO8tXyL8Xopf+tX9JZu13h0ZFgeyYj+J2gm1edR4+R+mbQ2vPdkFjtTmmmu1cYQPM5/KTA==
 
-.PHONY: help build run demo test race fuzz bench prices check fmt clean
+.PHONY: help build run demo test fuzz soak bench prices check fmt clean
 
 help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,11 @@ test: ## Run every test, with the race detector, the real binary on both databas
 
 fuzz: ## Run each fuzz target for FUZZTIME (default 30s)
 	@.ci/fuzz $(or $(FUZZTIME),30s)
+
+soak: ## Run the properties and the torture tests SOAK times as long (default 20)
+	@.ci/ensure test
+	go test -timeout 6h $$(git grep -l pgregory.net/rapid -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,') -rapid.checks=$$((100 * $(or $(SOAK),20)))
+	go test $(RACE) -timeout 6h -count $(or $(SOAK),20) -run 'TestTorture|TestUsedUp|TestKilled|TestCache' ./e2e
 
 bench: build ## Measure against plain Caddy and write bench/RESULTS.md
 	@.ci/ensure bench
