@@ -14,6 +14,7 @@ import (
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
+	"github.com/sofatutor/caddy-llm-proxy/internal/respcache"
 	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
@@ -48,6 +49,9 @@ func (r *logRecord) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	addString(enc, "code", r.Code)
 	addString(enc, "limit", r.Limit)
 	addString(enc, "cache", r.Cache)
+	if r.CacheKey != (respcache.Key{}) {
+		enc.AddString("cache_key", r.CacheKey.String())
+	}
 	enc.AddBool("stream", r.Stream)
 	enc.AddInt("attempts", r.Attempts)
 	enc.AddDuration("duration", r.Latency)

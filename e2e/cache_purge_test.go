@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/sofatutor/caddy-llm-proxy/internal/httpcache"
 	"github.com/sofatutor/caddy-llm-proxy/internal/respcache"
 )
 
@@ -49,6 +50,32 @@ func (p *proxy) purgeByCommand(t *testing.T, selector object) int {
 	return r.Deleted
 }
 
+// cacheKey is the key under which an answer was looked for, as the access log has it.
+func (p *proxy) cacheKey(t *testing.T, got answer) (key string) {
+	t.Helper()
+	id := got.header.Get("X-LLM-Proxy-Request-Id")
+	eventually(t, "the access log has the request", func() bool {
+		text, err := os.ReadFile(filepath.Join(p.dir, "access.log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var entry struct {
+				Request struct {
+					ID  string `json:"request_id"`
+					Key string `json:"cache_key"`
+				} `json:"llm_proxy"`
+			}
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Request.ID == id {
+				key = entry.Request.Key
+				return true
+			}
+		}
+		return false
+	})
+	return key
+}
+
 // purgeable is an answer that some selectors are about.
 type purgeable struct {
 	a *account
@@ -85,17 +112,14 @@ func TestCachePurge(t *testing.T) {
 		"chat mini":    {alice, about("gpt-4o-mini")},
 		"bob's chat":   {bob, about("gpt-4o")},
 	}
-	bobsModels := respcache.Identity{ // nobody is shown a key: this is how one is made
-		Provider: "openai " + c.o.url + "/v1", Method: http.MethodGet, Path: "/v1/models",
-		Scope: respcache.Scope{Kind: respcache.Project, ID: bob.projectID}, Fields: httpcache.AppendVariant(nil, httpcache.Implied, http.Header{}),
-	}
+	bobsModels := one.cacheKey(t, entries["bob's models"].on(t, one, false))
 	names := sortedKeys(entries)
 	for _, tc := range []struct {
 		selector object
 		gone     []string
 	}{
 		{object{"key": respcache.Key{1}.String()}, nil},
-		{object{"key": bobsModels.Key().String()}, []string{"bob's models"}},
+		{object{"key": bobsModels}, []string{"bob's models"}},
 		{object{"url": "/v1/models"}, []string{"models", "bob's models"}},
 		{object{"url": "https://api.example.com/v1/models?a=1", "method": "GET"}, []string{"models?a=1"}},
 		{object{"url": "/v1/models", "method": "POST"}, nil},

@@ -144,6 +144,7 @@ func (x *exchange) serveCached() *apierr.Error {
 	c.fields = &c.view
 	if c.keyed {
 		c.primary = c.key(x, x.method, x.route.Path, x.query(), c.body)
+		x.rec.CacheKey = c.primary
 		c.epoch = cache.Store.Epoch()
 		if c.req.Reads(&cache.Rules) {
 			c.stored, _, varied = cache.Store.Lookup(x.ctx, c.primary, c.variant)

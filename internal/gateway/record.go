@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/event"
+	"github.com/sofatutor/caddy-llm-proxy/internal/respcache"
 )
 
 // Outcomes of a request, as logs and events name them.
@@ -27,6 +28,7 @@ type Record struct {
 	Started      time.Time
 	Upstream     time.Duration // until the provider's response header
 	FirstByte    time.Duration // from the start to the first byte of the answer's body; 0: none
+	CacheKey     respcache.Key // under which its answer is looked for or stored; zero: it is not
 }
 
 func newRecord() Record {
