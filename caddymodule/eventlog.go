@@ -26,9 +26,9 @@ const (
 	// eventFlush is how long the last events of a process may take to be written.
 	eventFlush = 10 * time.Second
 
-	rollUpBatch = 1000
+	rollUpBatch = 5000            // pages of the index are written once for all of them
 	eventChore  = 2000            // events that housekeeping deletes at once
-	rollUpEvery = time.Second     // of the events of other nodes
+	rollUpEvery = time.Second     // and no sooner, as many events at once cost less than one by one
 	rollUpPause = 5 * time.Second // after a failure
 	rollUpLease = 15 * time.Second
 )
@@ -49,17 +49,11 @@ func (d *database) startEvents(store *storage.DB) error {
 	if err != nil {
 		return fmt.Errorf("the event log: %w", err)
 	}
-	d.rollUp = &rollUp{store: store, logger: d.logger, owner: uuid.Must(uuid.NewV4()).String(), wake: make(chan struct{}, 1)}
-	log.OnCommit(d.eventsCommitted)
+	d.rollUp = &rollUp{store: store, logger: d.logger, owner: uuid.Must(uuid.NewV4()).String()}
+	log.OnCommit(d.sinks.Wake)
 	d.events.Store(log)
 	d.work.Go(func() { d.rollUp.run(d.ctx) })
 	return nil
-}
-
-// eventsCommitted tells whoever reads the log that there is more of it.
-func (d *database) eventsCommitted() {
-	d.rollUp.hurry()
-	d.sinks.Wake()
 }
 
 // spillDir is where events wait that the database does not take. Databases have
@@ -106,15 +100,7 @@ type rollUp struct {
 	store  *storage.DB
 	logger *slog.Logger
 	owner  string
-	wake   chan struct{}
 	has    time.Time // until when the lease is ours, with room to spare
-}
-
-func (r *rollUp) hurry() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
 }
 
 func (r *rollUp) run(ctx context.Context) {
@@ -125,10 +111,6 @@ func (r *rollUp) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.wake:
-			if time.Now().After(r.has) {
-				continue // another node's task, perhaps: asked once a second
-			}
 		case <-timer.C:
 		}
 		next := rollUpEvery

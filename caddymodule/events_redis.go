@@ -55,7 +55,7 @@ func (a *App) openRedisLog() (detach func(), err error) {
 	store := db.store.Load()
 	cfg := eventredis.Config{
 		Client: conn.Client(), Explain: conn.Explain, Key: eventredis.Key(redisconn.ChannelPrefix, db.Pepper()),
-		Database: store, Durable: a.events.beforeResponse, Moved: db.eventsCommitted, Logger: a.logger,
+		Database: store, Durable: a.events.beforeResponse, Moved: db.sinks.Wake, Logger: a.logger,
 	}
 	if db.cfg.driver != driverSQLite { // other nodes use it too
 		cfg.Leases = store

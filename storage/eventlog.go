@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofrs/uuid/v5"
 
@@ -25,6 +26,9 @@ type eventDialect interface {
 	// eventParam is the nth parameter of a statement that has many.
 	eventParam(n int) string
 
+	// enterTerms inserts rows into event_terms that are not there yet.
+	enterTerms(ctx context.Context, tx *sql.Tx, terms, ids []string) error
+
 	// eventHorizon is the number up to which none will appear any more.
 	eventHorizon(ctx context.Context, q querier) (int64, error)
 
@@ -41,9 +45,30 @@ func (s *sqliteDB) eventHorizon(context.Context, querier) (int64, error) { retur
 // each execution, which takes half the time of appending.
 func (s *sqliteDB) eventParam(int) string { return "?" }
 
+// enterTerms binds each row: what SQLite would do to read terms and ids from the events
+// and to sort them costs more.
+func (s *sqliteDB) enterTerms(ctx context.Context, tx *sql.Tx, terms, ids []string) error {
+	args := make([]any, 0, 2*len(terms))
+	for i := range terms {
+		args = append(args, terms[i], ids[i])
+	}
+	var stmts [len(eventChunks)]*sql.Stmt // closed with tx
+	return eachChunk(args, 2, func(chunk int, args []any) (err error) {
+		if stmts[chunk] == nil {
+			query := `INSERT INTO event_terms (term, id) VALUES ` + rowParams(eventChunks[chunk], 2, s.eventParam) + ` ON CONFLICT (term, id) DO NOTHING`
+			if stmts[chunk], err = tx.PrepareContext(ctx, query); err != nil {
+				return err
+			}
+		}
+		_, err = stmts[chunk].ExecContext(ctx, args...)
+		return err
+	})
+}
+
 const (
 	eventColumns = 9
 	maxTerm      = 256 // bytes of a model or end user in a key
+	payloadBlock = 64 << 10
 
 	// An alert has an outcome that no request has, so that what is asked of requests
 	// leaves it out.
@@ -69,27 +94,45 @@ func (s *eventStmts) prepare(ctx context.Context, pool *sql.DB, param func(n int
 		if s.stmts[i] != nil {
 			continue
 		}
-		var query strings.Builder
-		query.WriteString(`INSERT INTO events (id, created_at, project_id, token_id, provider, model, status, outcome, payload) VALUES `)
-		for n := range rows * eventColumns {
-			switch {
-			case n == 0:
-				query.WriteString("(")
-			case n%eventColumns == 0:
-				query.WriteString("), (")
-			default:
-				query.WriteString(", ")
-			}
-			query.WriteString(param(n + 1))
-		}
-		query.WriteString(`) ON CONFLICT (id) DO NOTHING`)
-		stmt, err := pool.PrepareContext(ctx, query.String())
+		query := `INSERT INTO events (id, created_at, project_id, token_id, provider, model, status, outcome, payload) VALUES ` +
+			rowParams(rows, eventColumns, param) + ` ON CONFLICT (id) DO NOTHING`
+		stmt, err := pool.PrepareContext(ctx, query)
 		if err != nil {
 			return s.stmts, fmt.Errorf("preparing to append events: %w", err)
 		}
 		s.stmts[i] = stmt
 	}
 	return s.stmts, nil
+}
+
+// rowParams are the parameters of an INSERT of several rows.
+func rowParams(rows, columns int, param func(n int) string) string {
+	var text strings.Builder
+	for n := range rows * columns {
+		switch {
+		case n == 0:
+			text.WriteString("(")
+		case n%columns == 0:
+			text.WriteString("), (")
+		default:
+			text.WriteString(", ")
+		}
+		text.WriteString(param(n + 1))
+	}
+	text.WriteString(")")
+	return text.String()
+}
+
+// eachChunk calls insert for rows, as many at once as one of eventChunks.
+func eachChunk(args []any, columns int, insert func(chunk int, args []any) error) error {
+	for i, rows := range eventChunks {
+		for size := rows * columns; len(args) >= size; args = args[size:] {
+			if err := insert(i, args[:size]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // AppendEvents keeps all events or none. Those that are there already, by their
@@ -115,19 +158,12 @@ func (db *DB) AppendEvents(ctx context.Context, events []*event.Event) error {
 		if err := db.dialect.joinEvents(ctx, tx.tx); err != nil {
 			return fmt.Errorf("appending events: %w", tx.fail(err))
 		}
-		rest := args
-		for i, rows := range eventChunks {
-			if len(rest) < rows*eventColumns {
-				continue
+		return eachChunk(args, eventColumns, func(chunk int, args []any) error {
+			if _, err := tx.tx.StmtContext(ctx, stmts[chunk]).ExecContext(ctx, args...); err != nil {
+				return fmt.Errorf("appending events: %w", tx.fail(err))
 			}
-			stmt := tx.tx.StmtContext(ctx, stmts[i])
-			for ; len(rest) >= rows*eventColumns; rest = rest[rows*eventColumns:] {
-				if _, err := stmt.ExecContext(ctx, rest[:rows*eventColumns]...); err != nil {
-					return fmt.Errorf("appending events: %w", tx.fail(err))
-				}
-			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 
@@ -135,32 +171,70 @@ func (db *DB) AppendEvents(ctx context.Context, events []*event.Event) error {
 // storable rather than refused: one event must not keep others from being kept.
 func eventArgs(events []*event.Event) ([]any, error) {
 	args := make([]any, 0, len(events)*eventColumns)
-	var buf []byte
+	names := idNames{}
+	// Payloads are parts of one string for many of them, as one each is dear.
+	var block []byte
+	first, ends := 0, []int{}
+	seal := func() {
+		text, from := string(block), 0
+		for i, end := range ends {
+			args[(first+i)*eventColumns+eventColumns-1] = text[from:end]
+			from = end
+		}
+		first, ends, block = first+len(ends), ends[:0], block[:0]
+	}
 	for _, e := range events {
 		if e.ID.IsNil() {
 			return nil, fmt.Errorf("appending events: one of %d has no id", len(events))
 		}
-		buf = e.AppendJSON(buf[:0])
 		outcome := term(e.Outcome)
 		if e.Alert != nil {
 			outcome = alertOutcome
 		}
-		args = append(args, e.ID.String(), e.Time.UnixMicro(), idText(e.ProjectID), idText(e.TokenID),
-			term(e.Provider), term(e.Model), int64(e.Status), outcome, string(buf))
+		args = append(args, e.ID.String(), e.Time.UnixMicro(), names.of(e.ProjectID), names.of(e.TokenID),
+			term(e.Provider), term(e.Model), int64(e.Status), outcome, nil)
+		block = e.AppendJSON(block)
+		ends = append(ends, len(block))
+		if len(block) >= payloadBlock {
+			seal()
+		}
 	}
+	seal()
 	return args, nil
 }
 
-// idText is idOrNull in the form that drivers take as it is.
-func idText(id uuid.UUID) any {
+// idNames are idOrNull in the form that drivers take as it is, made once for each id.
+type idNames map[uuid.UUID]any
+
+func (n idNames) of(id uuid.UUID) any {
 	if id.IsNil() {
 		return nil
 	}
-	return id.String()
+	name, ok := n[id]
+	if !ok {
+		name = id.String()
+		n[id] = name
+	}
+	return name
 }
 
-// term is a text of a request as a column or key holds it.
-func term(s string) string { return clip(cleanText(s), maxTerm) }
+// term is a text of a request as a column or key holds it: the same for the text as it
+// came and as a payload has it, in which each byte that is no UTF-8 has become U+FFFD.
+func term(s string) string {
+	for i := range len(s) {
+		if s[i] == 0 || s[i] >= utf8.RuneSelf {
+			return clip(strings.Map(storable, s), maxTerm)
+		}
+	}
+	return clip(s, maxTerm)
+}
+
+func storable(r rune) rune {
+	if r == 0 {
+		return utf8.RuneError
+	}
+	return r
+}
 
 // ReadEvents returns up to limit events after a position, in the order of their
 // numbers. An event whose transaction is not over hides those with higher numbers,
@@ -171,52 +245,52 @@ func (db *DB) ReadEvents(ctx context.Context, after int64, limit int) ([]deliver
 	if err != nil {
 		return nil, err
 	}
-	list, _, err := db.readEvents(ctx, c.read, after, limit)
+	list := []delivery.Entry{}
+	_, _, err = db.eachEvent(ctx, c.read, after, limit, func(seq int64, e *event.Event) {
+		list = append(list, delivery.Entry{Seq: seq, Event: *e})
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading events: %w", db.classify(err))
 	}
 	return list, nil
 }
 
-// readEvents also returns the number of the last row, damaged or not.
-func (db *DB) readEvents(ctx context.Context, q querier, after int64, limit int) ([]delivery.Entry, int64, error) {
+// eachEvent is ReadEvents that hands over events one by one: the next one takes the
+// place of the one before. It returns how many, and the number of the last row, damaged
+// or not.
+func (db *DB) eachEvent(ctx context.Context, q querier, after int64, limit int, take func(seq int64, e *event.Event)) (taken int, last int64, err error) {
 	horizon, err := db.dialect.eventHorizon(ctx, q)
 	if err != nil {
-		return nil, after, fmt.Errorf("looking for events that are being written: %w", err)
+		return 0, after, fmt.Errorf("looking for events that are being written: %w", err)
 	}
-	list := []delivery.Entry{}
-	for last := after; ; after = last {
+	var e event.Event
+	for last = after; ; after = last {
 		rows, err := q.QueryContext(ctx, `SELECT seq, payload FROM events WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3`, after, horizon, limit)
 		if err != nil {
-			return nil, after, err
+			return taken, after, err
 		}
 		seen := 0
 		err = eachRow(rows, func() error {
-			var payload []byte
+			var payload string // which the event's texts are parts of: no other copy is made
 			if err := rows.Scan(&last, &payload); err != nil {
 				return err
 			}
 			seen++
-			if e, ok := db.decodeEvent(last, payload); ok {
-				list = append(list, delivery.Entry{Seq: last, Event: *e})
+			if err := event.DecodeInto(payload, &e); err != nil {
+				db.logger.Error("database row left out of a list", "error", &damagedRowError{"events", fmt.Sprint(last), err})
+				return nil
 			}
+			taken++
+			take(last, &e)
 			return nil
 		})
 		if err != nil {
-			return nil, after, err
+			return taken, after, err
 		}
-		if len(list) > 0 || seen < limit || limit <= 0 { // an empty list says that there is nothing more
-			return list, last, nil
+		if taken > 0 || seen < limit || limit <= 0 { // none says that there is nothing more
+			return taken, last, nil
 		}
 	}
-}
-
-func (db *DB) decodeEvent(seq int64, payload []byte) (*event.Event, bool) {
-	e, err := event.Decode(payload)
-	if err != nil {
-		db.logger.Error("database row left out of a list", "error", &damagedRowError{"events", fmt.Sprint(seq), err})
-	}
-	return e, err == nil
 }
 
 // EventByID returns one request's event, or [ErrNotFound]: for an alert too.

@@ -58,4 +58,10 @@ func (p *postgresDB) numberAfter(ctx context.Context, tx *sql.Tx, table, column 
 	return err
 }
 
+// enterTerms sends all rows in two parameters.
+func (p *postgresDB) enterTerms(ctx context.Context, tx *sql.Tx, terms, ids []string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO event_terms (term, id) SELECT * FROM unnest($1::text[], $2::uuid[]) ON CONFLICT (term, id) DO NOTHING`, terms, ids)
+	return err
+}
+
 func (p *postgresDB) eventParam(n int) string { return "$" + strconv.Itoa(n) }

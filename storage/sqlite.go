@@ -28,6 +28,7 @@ const (
 	sqliteSync        = "synchronous(FULL)" // an acknowledged change survives a power cut
 	sqliteForeignKeys = "foreign_keys(1)"
 	sqliteWALLimit    = "journal_size_limit(67108864)" // what a checkpoint leaves of the log
+	sqliteCache       = "cache_size(-16384)"           // of the writer, in KiB: what a roll-up changes fits
 	sqliteQueryOnly   = "query_only(1)"
 )
 
@@ -71,7 +72,7 @@ func (s *sqliteDB) openWriter(ctx context.Context) (*sql.DB, error) {
 	if err := s.createFile(); err != nil {
 		return nil, err
 	}
-	pool, err := s.connect(ctx, 1, "immediate", sqliteBusyTimeout, sqliteWAL, sqliteSync, sqliteForeignKeys, sqliteWALLimit)
+	pool, err := s.connect(ctx, 1, "immediate", sqliteBusyTimeout, sqliteWAL, sqliteSync, sqliteForeignKeys, sqliteWALLimit, sqliteCache)
 	if err != nil {
 		return nil, err
 	}

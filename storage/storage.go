@@ -65,7 +65,8 @@ type DB struct {
 	openMu sync.Mutex // held by Open and Close
 	conns  atomic.Pointer[conns]
 
-	commitMu  sync.Mutex // commit and announcement are one step, see Update
+	rolling   chan struct{} // holds one while events are rolled up
+	commitMu  sync.Mutex    // commit and announcement are one step, see Update
 	listeners listeners
 	commits   listeners // of this DB alone
 	gaps      listenersOf[struct{}]
@@ -101,7 +102,7 @@ func New(cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{dialect: d, keyring: new(secret.Keyring), logger: logger, now: time.Now, noMigrate: cfg.NoMigrate, anyKeys: cfg.AnyKeys}
+	db := &DB{dialect: d, keyring: new(secret.Keyring), logger: logger, now: time.Now, noMigrate: cfg.NoMigrate, anyKeys: cfg.AnyKeys, rolling: make(chan struct{}, 1)}
 	db.keyring.Replace(cfg.Keyring) // a copy: see UseKeys
 	db.closing, db.close = context.WithCancel(context.Background())
 	return db, nil

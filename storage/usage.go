@@ -26,13 +26,6 @@ type Usage struct {
 	Estimated        int64 // requests whose tokens, or some of them, are estimated
 }
 
-func (u *Usage) add(v *Usage) {
-	to, from := u.fields(), v.fields()
-	for i := range to {
-		*to[i] += *from[i]
-	}
-}
-
 // fields are in the order of usageColumns.
 func (u *Usage) fields() [len(usageColumns)]*int64 {
 	return [...]*int64{&u.Requests, &u.Errors, &u.CacheHits, &u.InputTokens, &u.CachedTokens, &u.CacheWriteTokens,

@@ -58,11 +58,15 @@ func (l *Log) ready(timer *time.Timer) bool {
 	}
 }
 
-// take takes a batch out of the ring.
+// maxBacklog is how many batches are one, at most, when so many wait: the store takes
+// more events a second the more it gets at once.
+const maxBacklog = 4
+
+// take takes a batch out of the ring, or several as one.
 func (l *Log) take() []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	batch := make([]item, min(l.n, l.cfg.Batch))
+	batch := make([]item, min(l.n, maxBacklog*l.cfg.Batch))
 	for i := range batch {
 		it := &l.ring[l.head]
 		batch[i] = *it

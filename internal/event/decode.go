@@ -22,6 +22,30 @@ func inCalendar(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }
 // that are not known are ignored. It refuses what no version would write, and types
 // that are not known.
 func Decode(text []byte) (*Event, error) {
+	e := new(Event)
+	if err := DecodeInto(string(text), e); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// DecodeInto is [Decode] for those who read many events, one after the other, into the
+// same one. The event's texts may be parts of the given one.
+func DecodeInto(text string, to *Event) error {
+	*to = Event{}
+	if to.readCanonical(text) {
+		return nil
+	}
+	e, err := decodeAny([]byte(text))
+	if err != nil {
+		return err
+	}
+	*to = *e
+	return nil
+}
+
+// decodeAny is Decode of every form.
+func decodeAny(text []byte) (*Event, error) {
 	var d decoded
 	if err := json.Unmarshal(text, &d); err != nil {
 		return nil, fmt.Errorf("decoding an event: %w", err)

@@ -104,7 +104,7 @@ func (l *Log) drainSegment(seg *segment) error {
 			batch = append(batch, e)
 			size += len(payload)
 		}
-		if len(batch) == l.cfg.Batch || size >= maxDrainSize || end && len(batch) > 0 {
+		if len(batch) == maxBacklog*l.cfg.Batch || size >= maxDrainSize || end && len(batch) > 0 {
 			if err := l.drainBatch(batch); err != nil {
 				return err
 			}

@@ -161,16 +161,80 @@ func TestDecode(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"id":"01890000-0000-7000-8000-000000000001","time":"2025-06-15T15:06:40Z","latency_ms":-0.0000001,"metadata":{"a":"\u0000"}}`))
 	f.Add((&Event{ID: uuid.UUID{1}, TTFT: 1, ClientIP: netip.MustParseAddr("::1")}).AppendJSON(nil))
+	for _, text := range almostCanonical() {
+		f.Add([]byte(text))
+	}
 	f.Add(budgetAlert().AppendJSON(nil))
 	f.Add(requestsAlert().AppendJSON(nil))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		e, err := Decode(text)
+		if plain, plainErr := decodeAny(text); (err == nil) != (plainErr == nil) || err == nil && !reflect.DeepEqual(e, plain) {
+			t.Errorf("%q: %+v, %v; read as any JSON %+v, %v", text, e, err, plain, plainErr)
+		}
 		if err != nil {
 			return
 		}
 		again, err := Decode(e.AppendJSON(nil))
 		if err != nil || !reflect.DeepEqual(again, e) {
 			t.Errorf("%q: %+v, then %+v, %v", text, e, again, err)
+		}
+	})
+}
+
+// almostCanonical are texts as AppendJSON writes them, and such that differ a little:
+// some are events all the same, others are none.
+func almostCanonical() []string {
+	e := newEvent()
+	e.ProjectID, e.TokenID, e.KeyID, e.Latency, e.TTFT, e.Overhead = e.ID, e.ID, e.ID, 1234567891, -345678912, 5
+	e.SavedTokens, e.ClientIP, e.EndUser, e.Metadata = 4, netip.MustParseAddr("2001:db8::1"), "münchen", map[string]string{"a": "b", "c": ""}
+	e.Time = time.Date(2024, 2, 29, 23, 59, 59, 999999000, time.UTC)
+	text := string(e.AppendJSON(nil))
+	list := []string{text, text[:len(text)-1], text + " ", text + "}"}
+	for _, change := range [][2]string{
+		{`"2024-02-29T`, `"2023-02-29T`}, {`"2024-02-29T`, `"0000-02-29T`}, {`"2024-02-29T`, `"2024-02-00T`}, {`"2024-02-29T`, `"2024-13-29T`}, {"T23:", "T24:"},
+		{":59.", ":60."}, {"T23:59", "T23:60"}, {".999999Z", ".99999xZ"}, {".999999Z", ".999999z"}, {".999999Z", "+00:00"}, {"T23:", " 23:"},
+		{`"latency_ms":`, `"latency_ms":0`}, {`"latency_ms":`, `"latency_ms":-`}, {`"latency_ms":1234.`, `"latency_ms":99999999999.`},
+		{`"latency_ms":1234.`, `"latency_ms":99999999999999.`}, {`"latency_ms":1234.567891`, `"latency_ms":1234.`}, {"1234.567891", "1234.5678912"}, {"1234.567891", "1.5e3"},
+		{`"ttft_ms":-345`, `"ttft_ms":-0`}, {`"status":`, `"status":1000000000`}, {`"status":`, `"status":99999999999999999999`}, {`"attempts":`, `"attempts":+`},
+		{`"bytes_in":`, `"bytes_in":null,"x":`}, {`"bytes_in":`, `"bytes_in":1000000000000000000`}, {`"bytes_in":`, `"bytes_in":9000000000000000000`},
+		{`"saved_tokens":4`, `"saved_tokens":null`}, {`"saved_tokens":4`, `"saved_tokens":4.0`}, {`"stream":`, `"stream":1,"y":`}, {`"estimated":false`, `"estimated":null`},
+		{"2001:db8::1", "2001:db8::x"}, {"2001:db8::1", ""}, {"2001:db8::1", "fe80::1%eth0"}, {"münchen", "m\xfcnchen"}, {"münchen", `m\u00fcnchen`}, {"münchen", "m\tn"},
+		{`{"a":"b","c":""}`, `{"c":"","a":"b"}`}, {`{"a":"b","c":""}`, `{"a":"b","a":""}`}, {`{"a":"b","c":""}`, `{"a":"b",}`}, {`{"a":"b","c":""}`, `{}`}, {`{"a":"b","c":""}`, `{"":"b"}`},
+		{`{"a":"b","c":""}`, `{"a":1}`}, {`"c":""}`, `"c":""},"request":null`}, {`"c":""}`, `"c":""},"request":{"a":[1]},"request_truncated":true`}, {`"c":""}`, `"c":""},"alert":{}`},
+		{`,"status"`, `,"future":1,"status"`}, {`,"status"`, `,"method":"GET","status"`}, {`{"id":"`, `{"id":"00000000-0000-0000-0000-000000000000","x":"`}, {`{"id":"`, `{"type":"","id":"`},
+		{e.ID.String(), strings.ToUpper(e.ID.String())}, {e.ID.String(), "g" + e.ID.String()[1:]}, {`"project_id":"`, `"project_id":"x`},
+	} {
+		list = append(list, strings.Replace(text, change[0], change[1], 1))
+	}
+	list = append(list, strings.ReplaceAll(text, e.ID.String(), uuid.Nil.String()), strings.ReplaceAll(text, e.ID.String(), strings.ToUpper(e.ID.String())))
+	return list
+}
+
+// TestCanonical: what is read the short way is what is read the long way, and what
+// AppendJSON writes is read the short way.
+func TestCanonical(t *testing.T) {
+	texts := almostCanonical()
+	if !new(Event).readCanonical(texts[0]) {
+		t.Errorf("not canonical: %s", texts[0])
+	}
+	for i, text := range texts {
+		if i > 0 && text == texts[0] {
+			t.Errorf("change %d changes nothing", i)
+		}
+		e, err := Decode([]byte(text))
+		plain, plainErr := decodeAny([]byte(text))
+		if (err == nil) != (plainErr == nil) || err == nil && !reflect.DeepEqual(e, plain) {
+			t.Errorf("%s\nis %+v, %v\nread as any JSON %+v, %v", text, e, err, plain, plainErr)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		text := anyEvent.Draw(t, "event").AppendJSON(nil)
+		e := new(Event)
+		if !e.readCanonical(string(text)) {
+			return
+		}
+		if plain, err := decodeAny(text); err != nil || !reflect.DeepEqual(e, plain) {
+			t.Fatalf("%s\nis %+v\nread as any JSON %+v, %v", text, e, plain, err)
 		}
 	})
 }

@@ -180,14 +180,15 @@ func appendMap(b []byte, name string, m map[string]string) []byte {
 const hexDigits = "0123456789abcdef"
 
 func appendUUID(b []byte, id uuid.UUID) []byte {
-	for i, c := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			b = append(b, '-')
-		}
-		b = append(b, hexDigits[c>>4], hexDigits[c&15])
+	text := [36]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for i, at := range uuidDigits {
+		text[at], text[at+1] = hexDigits[id[i]>>4], hexDigits[id[i]&15]
 	}
-	return b
+	return append(b, text[:]...)
 }
+
+// uuidDigits is where the two digits of each byte are in an id's text.
+var uuidDigits = [len(uuid.UUID{})]byte{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
 // appendQuoted writes a JSON string. What is not UTF-8 becomes U+FFFD.
 func appendQuoted(b []byte, s string) []byte {

@@ -30,9 +30,13 @@ func TestBatches(t *testing.T) {
 		if got := r.store.calls(); !slices.Equal(got, []int{4}) {
 			t.Errorf("batches are %v", got)
 		}
-		r.add(2*DefaultBatch + 1) // two at once, the third when its time has come
+		thaw := r.store.freeze()
+		r.add(DefaultBatch) // at once
 		synctest.Wait()
-		if got := r.store.calls(); !slices.Equal(got, []int{4, DefaultBatch, DefaultBatch}) {
+		r.add(maxBacklog*DefaultBatch + 1) // all but one at once, as they have waited, and that one when its time has come
+		thaw()
+		synctest.Wait()
+		if got := r.store.calls(); !slices.Equal(got, []int{4, DefaultBatch, maxBacklog * DefaultBatch}) {
 			t.Errorf("batches are %v", got)
 		}
 		time.Sleep(DefaultInterval)
