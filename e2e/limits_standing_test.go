@@ -79,8 +79,8 @@ func TestStandings(t *testing.T) {
 		}
 	}
 	agree(2, 1, cost, bound)
-	release()
 	stream.Body.Close()
 	a.settled(t)
+	release()
 	agree(3, 0, cost+bound, 0) // the client left before the usage came
 }
