@@ -79,11 +79,11 @@ func (p *Price) boundAt(m *Maxima, serviceTier string) (nanoUSD int64, complete 
 	b := bound{rates: r, prompt: prompt, complete: true}
 	if m.Mixed {
 		b.anyTokens(m.Input, plainInput, anyInput)
-		b.anyTokens(m.Output, plainOutput, anyOutput)
 	} else {
 		b.tokens(m.Input, plainInput)
-		b.tokens(m.Output, plainOutput)
 	}
+	// Models that draw or speak do so unasked.
+	b.anyTokens(m.Output, plainOutput, anyOutput)
 	b.tokens(m.InputAudio, audioInput)
 	b.tokens(m.InputImage, imageInput)
 	b.tokens(m.InputVideo, videoInput)

@@ -98,23 +98,3 @@ func TestEveryPresetHasPricesOrNone(t *testing.T) {
 		}
 	}
 }
-
-func TestMaxTokens(t *testing.T) {
-	tab := table(t, `{"openai": {"gpt-4o*": {"max_output_tokens": 16384}, "text-embedding-3-small": {"max_input_tokens": 8191, "context_window": 9000}}}`)
-	for _, tc := range []struct {
-		provider, model string
-		in, out         int64
-	}{
-		{"openai", "gpt-4o", 128_000, 16_384},
-		{"openai", "o3", 200_000, 200_000},
-		{"openai", "text-embedding-3-small", 8191, 9000},
-		{"gemini", "gemini-2.5-pro", 0, 0},
-	} {
-		p := find(t, tab, tc.provider, tc.model)
-		in, inKnown := p.MaxInput()
-		out, outKnown := p.MaxOutput()
-		if in != tc.in || out != tc.out || inKnown != (in > 0) || outKnown != (out > 0) {
-			t.Errorf("%s: %d (%v), %d (%v)", tc.model, in, inKnown, out, outKnown)
-		}
-	}
-}

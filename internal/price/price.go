@@ -28,7 +28,7 @@ type limits struct {
 }
 
 // standardTiers are what providers call the tier that the prices are for.
-var standardTiers = []string{"default", "standard", "on_demand"}
+var standardTiers = []string{"default", "standard", "standard_only", "on_demand"}
 
 func isStandard(tier string) bool {
 	if tier == "" {
@@ -93,8 +93,9 @@ func (p *Price) Cost(q Quantities, serviceTier string) (nanoUSD int64, complete 
 // nothing else is said.
 func (p *Price) MaxInput() (tokens int64, known bool) { return p.limits.either(p.limits.maxInput) }
 
-// MaxOutput is how many tokens the model writes at most: its context window
-// where nothing else is said, since the answer has to fit in there too.
+// MaxOutput is how many tokens the model writes at most: what an override says, else
+// what its provider documents, else its context window, since the answer has to fit in
+// there too.
 func (p *Price) MaxOutput() (tokens int64, known bool) { return p.limits.either(p.limits.maxOutput) }
 
 func (l *limits) either(n int64) (int64, bool) {

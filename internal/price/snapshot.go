@@ -243,8 +243,17 @@ func (s *snapshot) find(provider, model string) *snapshotModel {
 	if m := s.match(p, model); m != nil {
 		return m
 	}
-	// Snapshots of models are dated as 20250131 or 2025-01-31.
-	dated := writtenDate.ReplaceAllStringFunc(model, func(text string) string {
+	dated := hyphenatedDate(model)
+	if dated == model {
+		return nil
+	}
+	return s.match(p, dated)
+}
+
+// hyphenatedDate writes a date in a model's name with hyphens: versions of models are
+// dated as 20250131 or 2025-01-31.
+func hyphenatedDate(model string) string {
+	return writtenDate.ReplaceAllStringFunc(model, func(text string) string {
 		part := writtenDate.FindStringSubmatch(text)
 		date := part[1] + "-" + part[2] + "-" + part[3]
 		if _, err := time.Parse(time.DateOnly, date); err != nil {
@@ -252,10 +261,6 @@ func (s *snapshot) find(provider, model string) *snapshotModel {
 		}
 		return "-" + date + part[4]
 	})
-	if dated == model {
-		return nil
-	}
-	return s.match(p, dated)
 }
 
 func (s *snapshot) match(p *snapshotProvider, model string) *snapshotModel {

@@ -108,7 +108,8 @@ func (t *Table) build(key memoKey, project *override) entry {
 	var periods []period[*rates]
 	var known limits
 	var media bool
-	if m := t.snapshot.find(t.snapshot.provider(key.provider, key.kind), model); m != nil {
+	provider := t.snapshot.provider(key.provider, key.kind)
+	if m := t.snapshot.find(provider, model); m != nil {
 		periods, known, media = m.periods, m.limits, m.media
 	}
 	if len(periods) == 0 {
@@ -117,9 +118,12 @@ func (t *Table) build(key memoKey, project *override) entry {
 		}
 		periods = []period[*rates]{{value: new(rates)}}
 	}
+	documented := documentedMaximum(provider, model)
 	e := make(entry, len(periods))
 	for i, p := range periods {
-		e[i] = period[*Price]{p.when, layered(p.value, known, media, layers)}
+		price := layered(p.value, known, media, layers)
+		price.limits.bound(documented)
+		e[i] = period[*Price]{p.when, price}
 	}
 	return e
 }
@@ -154,6 +158,18 @@ func (l limits) over(upper limits) limits {
 		}
 	}
 	return l
+}
+
+// bound sets the documented maximum of the answer where neither the snapshot nor an
+// override has one. An override may have a smaller context window, though, which the answer
+// has to fit in.
+func (l *limits) bound(documented int64) {
+	if l.maxOutput != 0 {
+		return
+	}
+	if l.maxOutput = documented; l.contextWindow != 0 {
+		l.maxOutput = min(documented, l.contextWindow)
+	}
 }
 
 // baseModel is a model's name without what Gemini puts before it.
