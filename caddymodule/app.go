@@ -236,6 +236,9 @@ func (a *App) Cleanup() error {
 		a.detachAudit = nil
 	}
 	if a.runtime != nil {
+		if p := a.runtime.cache; p != nil && exiting() { // nobody would wait for fills, whose clients may have left
+			p.finish()
+		}
 		a.runtime.release()
 		a.runtime = nil
 	}

@@ -83,6 +83,7 @@ func (a *App) cacheConfig() (cacheConfig, error) {
 	if a.Cache.Memory != 0 {
 		c.memory = a.Cache.Memory
 	}
+	c.maxObject = min(c.maxObject, c.memory/respcache.MemoryShare)
 	if a.Cache.MaxObject != 0 {
 		c.maxObject = a.Cache.MaxObject
 	}
@@ -92,8 +93,8 @@ func (a *App) cacheConfig() (cacheConfig, error) {
 	switch {
 	case c.memory < respcache.MinMemory:
 		return c, fmt.Errorf("llm_proxy > cache > memory: expected at least %d bytes", int64(respcache.MinMemory))
-	case c.maxObject < 1 || c.maxObject > c.memory:
-		return c, fmt.Errorf("llm_proxy > cache > max_object: expected a positive size that fits into memory")
+	case c.maxObject < 1 || c.maxObject > c.memory/respcache.MemoryShare:
+		return c, fmt.Errorf("llm_proxy > cache > max_object: expected a size of up to %d bytes, an eighth of the memory", c.memory/respcache.MemoryShare)
 	case c.redis && a.Redis == nil:
 		return c, fmt.Errorf("llm_proxy > cache > redis: there is no redis in llm_proxy")
 	}
@@ -112,6 +113,14 @@ type cachePool struct {
 
 	mu     sync.Mutex
 	closed bool
+	leases sync.WaitGroup // of fills
+}
+
+// finish ends what is fetched for nobody any more, when the process does: its events
+// and what it has used are recorded before the database is closed.
+func (p *cachePool) finish() {
+	p.fills.Close()
+	p.leases.Wait()
 }
 
 // useCache takes the cache for a configuration, after its Redis.
@@ -282,6 +291,7 @@ func (c *caches) each(visit func(*cachePool)) {
 // fillLease keeps a configuration's resources open for a fill.
 type fillLease struct {
 	runtime *runtime
+	pool    *cachePool
 	held    *lease.Lease
 }
 
@@ -290,6 +300,7 @@ func (l *fillLease) Acquire() bool {
 	for _, candidate := range []*lease.Lease{l.runtime.lease, l.runtime.db.lease} {
 		if candidate.Acquire() {
 			l.held = candidate
+			l.pool.leases.Add(1)
 			return true
 		}
 	}
@@ -297,4 +308,7 @@ func (l *fillLease) Acquire() bool {
 }
 
 // Release implements [fill.Lease].
-func (l *fillLease) Release() { l.held.Release() }
+func (l *fillLease) Release() {
+	l.held.Release()
+	l.pool.leases.Done()
+}

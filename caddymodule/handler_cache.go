@@ -95,7 +95,7 @@ func (h *Handler) cache(app *App) (*gateway.Cache, error) {
 	}
 	return &gateway.Cache{
 		Store: pool, Fills: pool.fills, Rules: rules, Ignore: ignore, Paced: c.Replay == "original",
-		Lease: func() fill.Lease { return &fillLease{runtime: runtime} },
+		Lease: func() fill.Lease { return &fillLease{runtime: runtime, pool: pool} },
 	}, nil
 }
 

@@ -25,6 +25,9 @@ func (d *database) startLedger(store *storage.DB) error {
 	return nil
 }
 
+// projectWithin is how long an alert waits to learn of its token's project.
+const projectWithin = 2 * time.Second
+
 // alert records that so many percent of a quota or budget are used.
 func (d *database) alert(a ledger.Account, percent int, b ledger.Balance) {
 	alert := event.Alert{
@@ -34,6 +37,13 @@ func (d *database) alert(a ledger.Account, percent int, b ledger.Balance) {
 	projectID, tokenID := uuid.Nil, a.ID
 	if a.Scope == ledger.Project {
 		alert.Scope, projectID, tokenID = event.ScopeProject, a.ID, uuid.Nil
+	} else if store := d.store.Load(); store != nil {
+		// The last alerts come when the database is being closed.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), projectWithin)
+		if t, err := store.Token(ctx, a.ID); err == nil { // else it is an alert of a token, all the same
+			projectID = t.ProjectID
+		}
+		cancel()
 	}
 	if a.Unit == ledger.Money {
 		alert.Limit = event.LimitBudget

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gofrs/uuid/v5"
@@ -21,6 +22,7 @@ func isNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 // would make them with the limit that it knows.
 func (tx *Tx) setLimits(ctx context.Context, scope ledger.Scope, id uuid.UUID, version int64, l *project.Limits) error {
 	limits := ledger.Limits(nil, scope, id, version, l)
+	slices.Reverse(limits) // rows are locked in the order of their keys: nano_usd, then requests
 	if len(limits) == 0 {
 		return nil
 	}
@@ -35,7 +37,7 @@ func (tx *Tx) setLimits(ctx context.Context, scope ledger.Scope, id uuid.UUID, v
 		day, _ := ledger.Span(project.Day, at)
 		week, _ := ledger.Span(project.Week, at)
 		month, _ := ledger.Span(project.Month, at)
-		_, err := tx.tx.ExecContext(ctx, `UPDATE ledger SET limit_amount = $1, version = $2, updated_at = $3
+		_, err := tx.tx.ExecContext(ctx, `UPDATE ledger SET limit_amount = $1, version = $2, updated_at = $3, alerted = CASE WHEN limit_amount < $1 THEN 0 ELSE alerted END
 			WHERE scope = $4 AND scope_id = $5 AND unit = $6
 			AND period_start >= CASE period WHEN 'day' THEN $7 WHEN 'week' THEN $8 WHEN 'month' THEN $9 ELSE CAST(0 AS BIGINT) END`,
 			l.Amount, version, now, scope.String(), id, l.Unit.String(), day.UnixMicro(), week.UnixMicro(), month.UnixMicro())

@@ -101,6 +101,23 @@ func checkSelector(sel *respcache.Selector, member string) error {
 	return nil
 }
 
+// checkPath refuses a path as clients have it that says which provider is meant: what
+// is stored has the provider's own, so it would match nothing.
+func (a *API) checkPath(sel *respcache.Selector, member string) error {
+	switch sel.By {
+	case respcache.ByURL, respcache.ByPrefix, respcache.ByPattern:
+	default:
+		return nil
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(sel.Value, "/"), "/")
+	for _, p := range a.providers() {
+		if first == p.Name {
+			return invalid(member, "paths are those of the provider, such as /v1/messages: leave out /%s", first)
+		}
+	}
+	return nil
+}
+
 // withoutKey takes credentials out of a URL's query, as they are when answers are
 // stored, so that the audit does not show them either.
 func withoutKey(target string) string {
@@ -159,6 +176,9 @@ func (a *API) purge(c *call) (answer, error) {
 		return answer{}, err
 	}
 	sel, member, err := in.selector()
+	if err == nil {
+		err = a.checkPath(&sel, member)
+	}
 	if err != nil {
 		return answer{}, err
 	}

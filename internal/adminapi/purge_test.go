@@ -113,9 +113,12 @@ func TestPurgeRefusals(t *testing.T) {
 		`{"prefix":"v1/"}`:                     "slash",
 		`{"prefix":"/v1/models?limit=2"}`:      "prefix: a path has no query",
 		`{"url":"v1/models"}`:                  "slash",
-		`{"key":"abc"}`:                        "64 hexadecimal",
-		`{"model":"\u0000"}`:                   "control characters",
-		`{"model":["o3"]}`:                     "model: expected a string",
+		`{"prefix":"/anthropic/"}`:             "prefix: paths are those of the provider",
+		`{"pattern":"/anthropic/v1/*"}`:        "leave out /anthropic",
+		`{"url":"https://x.example/openai/v1/models?a=1","method":"GET"}`: "url: paths are those of the provider",
+		`{"key":"abc"}`:      "64 hexadecimal",
+		`{"model":"\u0000"}`: "control characters",
+		`{"model":["o3"]}`:   "model: expected a string",
 		`{"pattern":"` + strings.Repeat("*", 2049) + `"}`: "2048",
 	} {
 		h.refused("invalid_request", words, "POST", purgePath, body)

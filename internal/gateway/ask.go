@@ -21,6 +21,7 @@ type ask struct {
 	choices    int64  // answers asked for; 0: one
 	prompts    int64  // that are answered; 0: one
 	tier       string // the service tier
+	equipped   bool   // tools of any kind
 	tools      bool   // of the provider's own, which it runs and charges for
 	searches   int64  // how often they may be used; 0: it does not say
 	unbounded  bool   // tools whose use nothing bounds, or other models than the one named
@@ -52,6 +53,7 @@ const (
 	sizePrompt
 	sizePredicted
 	sizeBackground
+	sizeSurcharge
 )
 
 // wants is which of the members it is; nil wants none.
@@ -86,6 +88,8 @@ func (a *ask) wants(name []byte) sizeMember {
 		return sizePredicted
 	case "background":
 		return sizeBackground
+	case "speed", "inference_geo":
+		return sizeSurcharge
 	}
 	return sizeNone
 }
@@ -126,6 +130,12 @@ func (a *ask) take(m sizeMember, value jsontext.Value) {
 		a.predicted = true
 	case sizeBackground:
 		a.background = a.background || value.Kind() == 't'
+	case sizeSurcharge:
+		switch unquoted(value) {
+		case "standard", "default", "global":
+		default: // dearer than the prices that are known
+			a.tools, a.unbounded = true, true
+		}
 	}
 }
 
@@ -202,6 +212,7 @@ func (a *ask) takeTools(value jsontext.Value) {
 		return
 	}
 	for d.PeekKind() == '{' {
+		a.equipped = true
 		tool, err := d.ReadValue()
 		if err != nil {
 			return

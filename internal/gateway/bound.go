@@ -75,6 +75,10 @@ func (x *exchange) unpriced() (int64, bool, *apierr.Error) {
 	return 0, false, &e
 }
 
+// continues reports whether an endpoint goes on with a conversation that lies at the
+// provider.
+func continues(endpoint string) bool { return strings.Contains(endpoint, "/conversations/") }
+
 // bounded reports whether requests of a kind say what they may cost at most.
 func bounded(kind usage.Kind) bool {
 	switch kind {
@@ -84,18 +88,41 @@ func bounded(kind usage.Kind) bool {
 	return false
 }
 
+// toolPrompt is more than the tokens of the prompt that Anthropic adds to a request with
+// tools (https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/overview#pricing).
+const toolPrompt = 4096
+
+// listsPrefix reports whether a comma-separated header lists a token with a prefix.
+func listsPrefix(lines []string, prefix string) bool {
+	for _, line := range lines {
+		for token := range strings.SplitSeq(line, ",") {
+			if strings.HasPrefix(strings.TrimSpace(token), prefix) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // maxima are the most that the request may use of a model. A tokeniser that
 // knows every byte makes no more tokens than there are bytes; what else the request
 // refers to must fit into the model's context.
 func (x *exchange) maxima(kind usage.Kind, a *ask, body []byte, p *price.Price) (m price.Maxima, ok bool) {
 	window, known := p.MaxInput()
+	anthropic := x.dialect() == apierr.Anthropic
+	if anthropic && listsPrefix(x.r.Header["Anthropic-Beta"], "context-1m") {
+		window = max(window, 1_000_000)
+	}
 	m.Input = int64(len(body))
+	if anthropic && a.equipped {
+		m.Input += toolPrompt
+	}
 	m.Mixed = hasMedia(body)
 	switch {
 	case a.tools: // each use may read a whole context again
 		m.WebSearches = a.searches
 		m.Input = times(window, a.searches+1)
-	case m.Mixed || a.stored:
+	case m.Mixed || a.stored || continues(x.route.Endpoint):
 		m.Input = window
 	case known:
 		m.Input = min(m.Input, window)
@@ -133,7 +160,7 @@ var mediaNames = func() (byLetter [128][]string) {
 		"image", "image_url", "image_data", "input_image", "input_audio", "input_file", "input_video", "inlineData", "inline_data",
 		"audio", "audio_url", "video", "video_url", "document", "document_url",
 		"file", "file_id", "file_data", "file_url", "file_uri", "fileData", "fileUri",
-		"modalities", "responseModalities", "response_modalities", "container_upload", "url", "uri",
+		"item_reference", "modalities", "responseModalities", "response_modalities", "container_upload", "url", "uri",
 	} {
 		byLetter[name[0]] = append(byLetter[name[0]], name)
 	}

@@ -160,7 +160,7 @@ func (x *exchange) serveCached() *apierr.Error {
 	c.decision, c.status = d, d.Status()
 	switch d.Action {
 	case httpcache.Answer:
-		if d.Background {
+		if d.Background && x.method != http.MethodHead { // what it brought would be no answer to GET
 			x.refresh(x.outboundCached())
 		}
 		return x.replay()
@@ -257,12 +257,12 @@ func (x *exchange) confirms(resp *http.Response) bool {
 func (x *exchange) confirmed(resp *http.Response) *http.Response {
 	c, cache := x.cached, x.g.cfg.Cache
 	v, ok := httpcache.Freshen(&c.req, c.meta(), resp.Header, c.sent, x.headerT, &cache.Rules)
-	if !ok || !v.Store {
-		cache.Store.Invalidate(c.primary)
-	}
-	if !ok {
+	if !ok { // what comes now takes its place
 		c.decision.Action = httpcache.SendOn
 		return nil
+	}
+	if !v.Store {
+		cache.Store.Invalidate(c.primary)
 	}
 	c.verdict, c.renewed, x.rec.Cache = v, true, CacheRevalidated
 	h := make(http.Header, len(v.Meta.Header)+1)

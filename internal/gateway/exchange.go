@@ -220,7 +220,7 @@ func (x *exchange) fail(err *apierr.Error) {
 		}
 		return
 	}
-	if c := x.g.cfg.Logger; err.Status >= 500 && c.Enabled(context.Background(), slog.LevelWarn) {
+	if c := x.g.cfg.Logger; err.Status >= 500 && err.Code != apierr.NotCached && c.Enabled(context.Background(), slog.LevelWarn) {
 		c.Warn("request failed", "request_id", x.rec.RequestID, "code", err.Code, "provider", x.rec.Provider, "cause", err.Cause)
 	}
 	x.rec.Status = err.Status

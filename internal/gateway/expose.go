@@ -60,9 +60,9 @@ type headerLine struct {
 	end  int
 }
 
-// maxLines is how many headers there may be: three of the cache, an id, the attempts,
-// the timing, and three of each kind of limit in two dialects.
-const maxLines = 3 + 3 + 2*3*2
+// maxLines is how many headers there may be: three of the cache, an id, the provider,
+// the attempts, the timing, and three of each kind of limit in two dialects.
+const maxLines = 3 + 4 + 2*3*2
 
 // headerText is how long their values are together, mostly.
 const headerText = 384
@@ -96,8 +96,9 @@ const serverTiming = "Server-Timing"
 func (a *answerHeaders) expose(x *exchange) {
 	a.text = append(a.text, x.rec.RequestID...)
 	a.ended("X-Llm-Proxy-Request-Id")
-	if names := x.g.names[x.rec.Provider]; names != nil {
-		a.header["X-Llm-Proxy-Provider"] = names
+	if x.rec.Provider != "" {
+		a.text = append(a.text, x.rec.Provider...)
+		a.ended("X-Llm-Proxy-Provider")
 	}
 	a.text = strconv.AppendInt(a.text, int64(x.rec.Attempts), 10)
 	a.ended("X-Llm-Proxy-Attempts")

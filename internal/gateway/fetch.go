@@ -26,6 +26,8 @@ type fetch struct {
 	exchange
 	record Record
 	fill   *fill.Writer
+	// What came behind the answer's body.
+	trailer http.Header
 
 	mu    sync.Mutex // guards what follows
 	over  bool       // the record is complete
@@ -80,8 +82,16 @@ func (f *fetch) run(ctx context.Context, w *fill.Writer) {
 	f.r = f.r.WithContext(f.ctx)
 	f.w = &fillAnswer{fetch: f, header: make(http.Header)}
 	f.flight.cancel = f.cancel
-	if f.g.cfg.Cache.Rules.Scope != httpcache.Shared {
-		f.flight.projectID = f.identity.Project.ID // with which all who read this end
+	// With whom all who may read this end, it ends too.
+	switch f.g.cfg.Cache.Rules.Scope {
+	case httpcache.Token:
+		f.flight.tokenID = f.identity.Token.ID
+		if t := f.identity.Token.ExpiresAt; t != nil {
+			f.flight.expires = *t
+		}
+		fallthrough
+	case httpcache.Project:
+		f.flight.projectID = f.identity.Project.ID
 	}
 	f.g.cfg.Inflight.add(&f.flight)
 	var err *apierr.Error
@@ -117,6 +127,7 @@ func (f *fetch) end(err *apierr.Error) {
 	case err != nil:
 		f.fill.Fail(err)
 	case f.done:
+		f.fill.Trailer(f.trailer)
 		_ = f.fill.Close() // it has ended otherwise, and its readers know
 	}
 	f.meter.release()
@@ -166,7 +177,7 @@ func (x *exchange) adopt(f *fetch) {
 	}
 	x.rec.Outcome, x.rec.Code = outcome, code
 	x.meter.request, x.meter.response = f.meter.request, f.meter.response
-	x.meter.accounted, x.meter.published = true, f.meter.published
+	x.meter.accounted, x.meter.published = true, x.meter.published || f.meter.published
 }
 
 // adoptFetch takes what only the provider's side of a request knows.
@@ -276,7 +287,7 @@ func (a *fillAnswer) WriteHeader(status int) {
 	if c.verdict.Store && endless && !c.renewed {
 		c.verdict = httpcache.Verdict{Reason: httpcache.ReasonNoEnd} // nobody could tell whether it is complete
 	}
-	raw := maps.Clone(a.header) // trailers are added to it
+	raw := a.header.Clone() // trailers are added to it, and a client's handlers change what they get
 	head := fill.Head{Status: status, Header: raw, Storable: c.verdict.Store}
 	if f.meter.filter == nil {
 		head.Length = max(0, f.meter.left)

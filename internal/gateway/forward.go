@@ -131,6 +131,7 @@ func (x *exchange) forward(req *http.Request) *apierr.Error {
 	}
 	p := x.route.Provider
 	setCredential(req, p.Auth, credential)
+	sendOnce(req.Header)
 	x.rec.Attempts++
 	sent := time.Now()
 	if x.cached != nil {
@@ -223,6 +224,18 @@ func setCredential(req *http.Request, auth provider.Auth, credential secret.Valu
 			req.URL.RawQuery += "&"
 		}
 		req.URL.RawQuery += url.QueryEscape(auth.Name) + "=" + url.QueryEscape(credential.Reveal())
+	}
+}
+
+// sendOnce spells headers so that net/http does not take the request for one that it may
+// send a second time by itself (Request.isReplayable): the first may have been billed,
+// and was counted once.
+func sendOnce(h http.Header) {
+	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := h[name]; ok {
+			delete(h, name)
+			h[strings.ToLower(name)] = values
+		}
 	}
 }
 

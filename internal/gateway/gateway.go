@@ -86,7 +86,6 @@ type Gateway struct {
 	background   background
 	forwardGlobs []string
 	paramNames   map[string][]string // members with a rule besides model, by provider
-	names        map[string][]string // X-LLM-Proxy-Provider values
 	weighs       bool                // a limit of the gateway counts tokens
 	bodies       *respcache.Memo     // of requests that the cache may know; nil without one
 }
@@ -111,7 +110,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{cfg: cfg, paramNames: make(map[string][]string), names: make(map[string][]string)}
+	g := &Gateway{cfg: cfg, paramNames: make(map[string][]string)}
 	for _, glob := range cfg.ForwardHeaders {
 		g.forwardGlobs = append(g.forwardGlobs, strings.ToLower(glob))
 	}
@@ -132,7 +131,6 @@ func New(cfg Config) (*Gateway, error) {
 		if cfg.Transports[p.Name] == nil {
 			return nil, errors.New("gateway: no transport for provider " + p.Name)
 		}
-		g.names[p.Name] = []string{p.Name}
 		names := slices.Sorted(maps.Keys(p.Params))
 		g.paramNames[p.Name] = slices.DeleteFunc(names, func(n string) bool { return n == memberModel })
 	}

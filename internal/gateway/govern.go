@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -50,6 +52,7 @@ func (x *exchange) govern(a *ask, body []byte) *apierr.Error {
 	}
 	if x.governed == nil {
 		x.governed = governedPool.Get().(*governed)
+		x.governed.weighed = false // of the request that had it before
 	}
 	if strict {
 		if err := x.takeHolds(a, body); err != nil {
@@ -166,22 +169,48 @@ func (x *exchange) rateRefusal(d *limit.Decision) *apierr.Error {
 	l := &d.Refused
 	x.rec.Limit = l.Kind.String()
 	e := *errRate
-	e.Metadata = map[string]string{"limit": l.Kind.String(), "scope": l.Scope.String()}
-	switch {
-	case d.Never:
-		e.Message = "this request asks for more " + l.Kind.String() + " than its " + l.Scope.String() + " may use at all"
+	e.Metadata = map[string]string{"limit": l.Kind.String(), "scope": l.Scope.String(), "amount": strconv.FormatInt(l.Amount, 10)}
+	e.Message = x.governed.explain(d)
+	if d.Never {
 		e.Retry = apierr.RetryNo
 		return &e
-	case l.Kind == limit.Concurrency:
-		e.Message = "as many requests of this " + l.Scope.String() + " are under way as may be; try again when one has ended"
-	default:
-		e.Message = "the " + l.Scope.String() + " has used its " + l.Kind.String() + " of this time; try again later"
 	}
 	if e.RetryAfter = d.RetryAfter; d.RetryAfter > maxRetryWait {
 		e.Retry = apierr.RetryNo
 	}
 	return &e
 }
+
+// explain says which limit has no room for the request, and for how long.
+func (v *governed) explain(d *limit.Decision) string {
+	l := &d.Refused
+	who, what, per := limited[l.Scope], "requests", ""
+	switch {
+	case l.Kind == limit.Concurrency && d.Never:
+		return fmt.Sprintf("%s may have %d requests under way, so none is let through", who, l.Amount)
+	case l.Kind == limit.Concurrency:
+		return fmt.Sprintf("%s may have %d requests under way, and has; try again when one has ended", who, l.Amount)
+	case l.Window == perMinute:
+		per = "a minute"
+	default:
+		per = "in " + l.Window.String()
+	}
+	if l.Kind == limit.Tokens {
+		what = "input and output tokens"
+		for i := range v.demands {
+			if v.demands[i].Key == l.Key {
+				what += fmt.Sprintf(", and this request needs about %d", v.demands[i].Weight)
+			}
+		}
+	}
+	if d.Never {
+		return fmt.Sprintf("%s may use %d %s %s", who, l.Amount, per, what)
+	}
+	return fmt.Sprintf("%s may use %d %s %s; try again in %s", who, l.Amount, per, what, (d.RetryAfter + time.Second - 1).Truncate(time.Second))
+}
+
+// limited is who a limit is for, as clients are told.
+var limited = [...]string{limit.Token: "this proxy token", limit.Project: "the project of this proxy token", limit.IP: "this address", limit.Global: "everybody together"}
 
 // maxRetryWait is up to where a client may sensibly wait by itself.
 const maxRetryWait = time.Minute
@@ -206,6 +235,9 @@ func (x *exchange) settleLimits() {
 				x.g.cfg.Limits.Estimator.Observe(x.rec.Model, out.N)
 			}
 		}
+		if x.usedNothing() {
+			v.ticket.Settle(0)
+		}
 	}
 	v.ticket.Release()
 	x.governed = nil
@@ -216,3 +248,13 @@ var errRate = apierr.New(http.StatusTooManyRequests, apierr.RateLimited, "")
 
 // limitUnavailable is the limit's name when nobody can tell.
 const limitUnavailable = "unavailable"
+
+// usedNothing reports whether no model has worked for the request: nothing was sent, or
+// the provider has answered with an error.
+func (x *exchange) usedNothing() bool {
+	switch x.rec.Outcome {
+	case OutcomeClientCancelled, OutcomeCut:
+		return !x.answered && !x.reached.Load()
+	}
+	return x.answered && x.rec.Status >= http.StatusMultipleChoices || !x.answered && !x.reached.Load()
+}

@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptrace"
 	"time"
 
 	"github.com/sofatutor/caddy-llm-proxy/internal/apierr"
 	"github.com/sofatutor/caddy-llm-proxy/internal/ledger"
+	"github.com/sofatutor/caddy-llm-proxy/internal/limit"
 	"github.com/sofatutor/caddy-llm-proxy/internal/usd"
 )
 
@@ -79,6 +81,7 @@ func (x *exchange) holdRefusal(r *ledger.Refusal, bound int64) *apierr.Error {
 	if r.Unit == ledger.Requests {
 		x.rec.Limit = limitRequests
 		e := *errQuota
+		e.Message = fmt.Sprintf(e.Message, limitedAccount[r.Scope], r.Limit)
 		if r.Kind == ledger.InFlight {
 			e = *errQuotaInFlight
 		}
@@ -90,8 +93,10 @@ func (x *exchange) holdRefusal(r *ledger.Refusal, bound int64) *apierr.Error {
 	switch r.Kind {
 	case ledger.HoldTooLarge:
 		e = *errHoldTooLarge
+		e.Message = fmt.Sprintf(e.Message, usd.Format(bound), usd.Format(r.Limit), limitedAccount[r.Scope])
 	case ledger.Exceeded:
 		e = *errBudget
+		e.Message = fmt.Sprintf(e.Message, usd.Format(r.Available), limitedAccount[r.Scope], usd.Format(bound))
 	}
 	e.Metadata = map[string]string{
 		"limit": limitBudget, "scope": scope,
@@ -106,7 +111,7 @@ func (x *exchange) holdRefusal(r *ledger.Refusal, bound int64) *apierr.Error {
 // traced has the exchange learn whether a connection was there for the request:
 // one that was not sent counts for nothing.
 func (x *exchange) traced(ctx context.Context) context.Context {
-	if x.governed == nil || !x.governed.held.Holds() {
+	if x.governed == nil || !x.governed.weighed && !x.governed.held.Holds() {
 		return ctx
 	}
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { x.reached.Store(true) }})
@@ -129,6 +134,14 @@ func (x *exchange) settleHolds() {
 	}
 }
 
+// returnHolds gives back what the request holds, once it is sure that no provider is
+// asked for it.
+func (x *exchange) returnHolds() {
+	if v := x.governed; v != nil && !x.answered && !x.reached.Load() {
+		v.held.Release()
+	}
+}
+
 // charge is what a request that was sent has cost: nothing if the provider has
 // answered with an error, all that was held if nobody knows.
 func (x *exchange) charge() int64 {
@@ -137,6 +150,8 @@ func (x *exchange) charge() int64 {
 		return 0
 	case x.answered && cost.Known && !x.rec.Estimated:
 		return cost.N
+	case x.governed.open && cost.Known: // an estimate is better than nothing
+		return cost.N
 	case x.governed.open:
 		return 0
 	}
@@ -144,13 +159,16 @@ func (x *exchange) charge() int64 {
 }
 
 var (
-	errQuota          = noRetry(apierr.New(http.StatusTooManyRequests, apierr.QuotaExceeded, "this token or its project has used up all of its requests"))
+	errQuota          = noRetry(apierr.New(http.StatusTooManyRequests, apierr.QuotaExceeded, "%s has used up all of its %d requests"))
 	errQuotaInFlight  = retryNow(apierr.New(http.StatusTooManyRequests, apierr.RateLimited, "the last requests that this token or its project may make are under way; try again when they have ended"))
-	errHoldTooLarge   = apierr.New(http.StatusPaymentRequired, apierr.HoldTooLarge, "this request may cost more than the whole budget; ask for fewer tokens, or send less")
-	errBudget         = apierr.New(http.StatusPaymentRequired, apierr.BudgetExceeded, "what is left of the budget does not cover what this request may cost")
+	errHoldTooLarge   = apierr.New(http.StatusPaymentRequired, apierr.HoldTooLarge, "this request may cost up to %s USD, more than the whole budget of %s USD of %s; set max_tokens (or max_completion_tokens, max_output_tokens, maxOutputTokens) lower, or send less")
+	errBudget         = apierr.New(http.StatusPaymentRequired, apierr.BudgetExceeded, "what is left of the budget, %s USD of %s, does not cover the %s USD that this request may cost; a lower max_tokens may fit")
 	errBudgetInFlight = retryNow(apierr.New(http.StatusPaymentRequired, apierr.BudgetInFlight, "what is left of the budget is held by requests under way; try again when they have ended"))
 	errLedger         = retryAfter(apierr.New(http.StatusServiceUnavailable, apierr.StoreUnavailable, "the proxy cannot check quotas and budgets at the moment; try again soon"), time.Second)
 )
+
+// limitedAccount is who a quota or budget is for, as clients are told.
+var limitedAccount = [...]string{ledger.Token: limited[limit.Token], ledger.Project: limited[limit.Project]}
 
 func retryNow(e *apierr.Error) *apierr.Error {
 	e.Retry = apierr.RetryYes

@@ -11,6 +11,7 @@ import (
 
 // replay answers with what is stored.
 func (x *exchange) replay() *apierr.Error {
+	x.returnHolds()
 	c := x.cached
 	e := c.stored
 	if x.rec.Cache = CacheHit; c.decision.Stale {
@@ -19,7 +20,7 @@ func (x *exchange) replay() *apierr.Error {
 	x.rec.ResponseModel, x.rec.ServiceTier = e.Usage.Model, e.Usage.ServiceTier
 	x.rec.SavedTokens = e.Usage.Input + e.Usage.Output
 	if c.decision.NotModified {
-		x.writeNotModified(&e.Meta)
+		x.writeNotModified(&e.Meta, true)
 		return nil
 	}
 	h := x.w.Header()
@@ -33,7 +34,11 @@ func (x *exchange) replay() *apierr.Error {
 	x.meter.response.limit = x.g.cfg.Capture.Response
 	x.meter.response.add(e.Body)
 	if x.g.cfg.Durable && !x.meter.published {
+		if x.method != http.MethodHead {
+			x.rec.BytesOut = int64(len(e.Body))
+		}
 		if err := x.publishDurably(); err != nil {
+			x.rec.BytesOut = 0
 			x.abort(&outlet{w: x.w}, err, false)
 		}
 	}
@@ -55,11 +60,12 @@ func (x *exchange) replay() *apierr.Error {
 	return nil
 }
 
-// writeNotModified says that the client has what is stored.
-func (x *exchange) writeNotModified(m *httpcache.Meta) {
+// writeNotModified says that the client has what is stored. The event is this request's
+// own, or the fetch's.
+func (x *exchange) writeNotModified(m *httpcache.Meta, own bool) {
 	m.CopyNotModified(x.w.Header(), time.Now())
 	x.beginReplay(http.StatusNotModified, m, -1)
-	if x.g.cfg.Durable && !x.meter.published && x.fetched == nil {
+	if x.g.cfg.Durable && !x.meter.published && own {
 		_ = x.publishDurably() // there is nothing that it could be held back from
 	}
 }

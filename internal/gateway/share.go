@@ -43,7 +43,7 @@ func (x *exchange) follow(reader *fill.Reader, f *fetch) (shared bool, _ *apierr
 	leads := reader.Role() == fill.Leader
 	switch {
 	case err == nil:
-	case errors.Is(err, fill.ErrNotShared):
+	case errors.Is(err, fill.ErrNotShared), !leads && x.othersKey(err):
 		return false, nil
 	default:
 		return true, x.fillFailure(err, leads, f)
@@ -63,17 +63,25 @@ func (x *exchange) follow(reader *fill.Reader, f *fetch) (shared bool, _ *apierr
 		}
 	} else {
 		x.rec.Cache = CacheCoalesced
+		x.returnHolds()
 	}
 	if h.meta != nil && httpcache.NotModified(&x.cached.req, h.meta) {
 		x.cached.status.Upstream = http.StatusOK
 		if h.renewed {
 			x.cached.status.Upstream = http.StatusNotModified
 		}
-		x.writeNotModified(h.meta)
+		x.writeNotModified(h.meta, !leads)
 		return true, nil
 	}
 	x.writeShared(head, h, leads)
 	return true, x.passShared(reader, head)
+}
+
+// othersKey reports whether what has failed is the key of another project, which says
+// nothing of this one's.
+func (x *exchange) othersKey(err error) bool {
+	var ours *apierr.Error
+	return x.g.cfg.Cache.Rules.Scope == httpcache.Shared && errors.As(err, &ours) && ours.Code == apierr.CredentialsExhausted
 }
 
 // sharing reports whether an answer to another request is one to this. If its header
@@ -85,7 +93,7 @@ func (x *exchange) sharing(h *heading) bool {
 		c.status.Forward = httpcache.ForwardVaryMiss
 		return false
 	}
-	if !x.rec.Started.After(h.meta.ResponseTime) {
+	if !h.meta.AlwaysConfirm && !x.rec.Started.After(h.meta.ResponseTime) {
 		return true
 	}
 	d := httpcache.Evaluate(&c.req, h.meta, time.Now(), &x.g.cfg.Cache.Rules)
@@ -129,7 +137,7 @@ func (x *exchange) writeShared(head fill.Head, answer *heading, leads bool) {
 			c.status.Detail = answer.reason
 		}
 	} else {
-		maps.Copy(h, head.Header)
+		answer.meta.CopyHeader(h, time.Now())
 		c.status.Collapsed = true
 	}
 	if answer.renewed {
@@ -159,7 +167,8 @@ func (x *exchange) passShared(reader *fill.Reader, head fill.Head) *apierr.Error
 		chunk, err := reader.Next(x.ctx)
 		switch {
 		case err == io.EOF:
-			if x.durableFollower(reader) {
+			maps.Copy(x.w.Header(), reader.Trailer())
+			if x.durableReader(reader, head.Status) {
 				if err := x.publishDurably(); err != nil {
 					x.abort(&out, err, out.rc != nil)
 				}
@@ -175,7 +184,7 @@ func (x *exchange) passShared(reader *fill.Reader, head fill.Head) *apierr.Error
 			}
 		}
 		x.meter.response.add(chunk.Data)
-		if last.is(chunk.Data) && x.durableFollower(reader) {
+		if last.is(chunk.Data) && x.durableReader(reader, head.Status) {
 			if err := x.publishDurably(); err != nil {
 				x.abort(&out, err, out.rc != nil)
 			}
@@ -241,8 +250,9 @@ func (e *ender) is(p []byte) bool {
 	return e.known && e.left <= 0
 }
 
-// durableFollower reports whether the end of the answer waits for this request's own
-// event: that of the request that leads is published by the fetch.
-func (x *exchange) durableFollower(reader *fill.Reader) bool {
-	return x.g.cfg.Durable && !x.meter.published && reader.Role() == fill.Follower
+// durableReader reports whether the end of the answer waits for this request's own
+// event: that of the request that leads is published by the fetch, unless it has
+// failed, when something else may yet stand in.
+func (x *exchange) durableReader(reader *fill.Reader, status int) bool {
+	return x.g.cfg.Durable && !x.meter.published && (reader.Role() == fill.Follower || status >= http.StatusMultipleChoices)
 }

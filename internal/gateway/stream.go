@@ -52,6 +52,9 @@ func (x *exchange) relay(resp *http.Response) *apierr.Error {
 	err := x.copyBody(&out, resp.Body)
 	if err == nil {
 		maps.Copy(h, resp.Trailer)
+		if a, ok := x.w.(*fillAnswer); ok {
+			a.trailer = resp.Trailer
+		}
 		return nil
 	}
 	x.abort(&out, err, events)

@@ -40,6 +40,9 @@ func (x *exchange) outputLimit(a *ask) (tokens int64, says bool) {
 		if !writes(x.route.Endpoint) {
 			return 0, true
 		}
+		if !strings.HasSuffix(x.route.Endpoint, "/completions") {
+			return 0, false // its completion_args are not looked into
+		}
 		l := a.output
 		if strings.HasSuffix(x.route.Endpoint, "/chat/completions") && x.route.Provider.CompletionTokens {
 			l = max(l, a.completion)
@@ -60,7 +63,9 @@ func (x *exchange) outputLimit(a *ask) (tokens int64, says bool) {
 
 // writes reports whether the answers of an endpoint of chat's usage have text that
 // a model has written.
-func writes(endpoint string) bool { return strings.HasSuffix(endpoint, "/completions") }
+func writes(endpoint string) bool {
+	return strings.HasSuffix(endpoint, "/completions") || strings.Contains(endpoint, "/conversations")
+}
 
 // times multiplies what is not negative, up to the largest number.
 func times(a, b int64) int64 {

@@ -85,6 +85,7 @@ func Evaluate(req *Request, stored *Meta, now time.Time, rules *Rules) Decision 
 	case !stale && c.minFresh != unset && d.TTL < c.minFresh:
 		reason, forward = ReasonReqMinFresh, ForwardRequest
 	case !stale:
+		d.Reason = ReasonNone
 		return req.answer(d, stored)
 	case stored.NeverStale:
 		reason = ReasonStale

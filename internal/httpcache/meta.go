@@ -53,10 +53,18 @@ func (m *Meta) CopyHeader(dst http.Header, now time.Time) {
 	m.setAge(dst, now)
 }
 
-// CopyStored is CopyHeader without Age, for who writes that together with others.
+// CopyStored is CopyHeader without Age, for who writes that together with others. The
+// values are a copy, too: who handles the answer after us may change them in place.
 func (m *Meta) CopyStored(dst http.Header) {
+	n := 0
+	for _, values := range m.Header {
+		n += len(values)
+	}
+	all := make([]string, 0, n)
 	for name, values := range m.Header {
-		dst[name] = slices.Clip(values)
+		from := len(all)
+		all = append(all, values...)
+		dst[name] = all[from:len(all):len(all)]
 	}
 }
 
@@ -68,7 +76,7 @@ var notModifiedFields = [...]string{"Cache-Control", "Content-Location", "Date",
 func (m *Meta) CopyNotModified(dst http.Header, now time.Time) {
 	for _, name := range notModifiedFields {
 		if values, ok := m.Header[name]; ok {
-			dst[name] = slices.Clip(values)
+			dst[name] = slices.Clone(values)
 		}
 	}
 	m.setAge(dst, now)

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -183,6 +184,34 @@ func TestThresholds(t *testing.T) {
 		defer mu.Unlock()
 		if len(told) != 3 || told[0] != 50 || told[1] != 80 || told[2] != 100 {
 			t.Errorf("told of %v", told)
+		}
+	})
+}
+
+// TestThresholdsOfRaisedLimit: a limit that was raised has thresholds of its own, and is
+// told of at each of them; one that was lowered, at none of which was told before.
+func TestThresholdsOfRaisedLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var told []int64 // percent, of which limit
+		l := start(t, newBook(), func(c *ledger.Config) {
+			c.OnThreshold = func(_ ledger.Account, percent int, balance ledger.Balance) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, int64(percent), balance.Limit)
+			}
+		})
+		a := account(ledger.Money, project.Total)
+		for i, step := range []struct{ limit, spends int64 }{{100, 80}, {100, 20}, {1000, 400}, {1000, 300}, {1000, 100}, {950, 50}, {2000, 700}} {
+			d := demand(a, step.limit, step.spends)
+			d.Version = int64(i + 1)
+			hold(t, l, d).Settle(step.spends)
+			time.Sleep(3 * time.Second)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if want := []int64{80, 100, 100, 100, 50, 1000, 80, 1000, 100, 950, 80, 2000}; !slices.Equal(told, want) {
+			t.Errorf("told of %v, want %v", told, want)
 		}
 	})
 }

@@ -74,6 +74,9 @@ const wantedFor = 2 * time.Second
 // that counts: what is granted leaves the row within its limit.
 func (op *Op) Decide(row *Row, lease *Lease, others int, now int64, ttl time.Duration) Result {
 	if op.Version > row.Version {
+		if op.Limit > row.Limit { // of which other parts are used
+			row.Alerted = 0
+		}
 		row.Limit, row.Version = op.Limit, op.Version
 	}
 	used := op.Used

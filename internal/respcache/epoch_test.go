@@ -1,6 +1,7 @@
 package respcache_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -62,5 +63,32 @@ func TestInvalidatedAtOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
+	}
+}
+
+// TestInvalidatedWhilePut: of an answer that is being put while its key is invalidated
+// nothing stays, whoever of both comes first.
+func TestInvalidatedWhilePut(t *testing.T) {
+	t.Parallel()
+	m, clock := memory(t, 1<<20)
+	for i := range 20_000 {
+		primary := respcache.Key{}
+		binary.LittleEndian.PutUint64(primary[:], uint64(i))
+		entry := get("/a").entry(clock.Now(), time.Hour, "")
+		entry.Primary, entry.Variant = primary, plain(primary)(nil)
+		epoch := m.Epoch()
+		var ready, both sync.WaitGroup
+		ready.Add(2)
+		for _, act := range []func(){func() { _ = m.Put(entry, epoch) }, func() { m.Invalidate(primary) }} {
+			both.Go(func() {
+				ready.Done()
+				ready.Wait()
+				act()
+			})
+		}
+		both.Wait()
+		if found, _ := m.Lookup(primary, plain(primary)); found != nil {
+			t.Fatalf("answer %d is kept", i)
+		}
 	}
 }

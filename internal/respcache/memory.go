@@ -14,8 +14,8 @@ import (
 // MinMemory is the smallest bound of a [Memory].
 const MinMemory = 1 << 20
 
-// groupShare is the part of the memory that what is kept under one key may take.
-const groupShare = 8
+// MemoryShare is the part of the memory, one of so many, that what is kept under one key may take.
+const MemoryShare = 8
 
 // Memory keeps entries in this process, within a bound in bytes: what is least
 // likely to be asked for again leaves first. It is safe for concurrent use.
@@ -121,7 +121,7 @@ func (m *Memory) Put(e *Entry, epoch uint64) error {
 		return err
 	}
 	it := &item{entry: e, size: e.Size()}
-	if it.size > m.max/groupShare {
+	if it.size > m.max/MemoryShare {
 		m.big.Add(1)
 		return ErrTooLarge
 	}
@@ -146,7 +146,7 @@ func (m *Memory) Put(e *Entry, epoch uint64) error {
 				}
 			}
 		}
-		g, dropped := newGroup(items, m.max/groupShare)
+		g, dropped := newGroup(items, m.max/MemoryShare)
 		for _, other := range dropped {
 			if m.take(other) {
 				m.evictions.Add(1)
@@ -168,15 +168,12 @@ func (m *Memory) Put(e *Entry, epoch uint64) error {
 // Invalidate forgets what is kept under a primary key, and what is on its way.
 func (m *Memory) Invalidate(primary Key) (deleted int) {
 	m.epochs.invalidate(&primary)
-	_, deleted = m.drop(primary)
+	_, deleted = m.drop(primary) // after a Put that is under way and has been admitted
 	return deleted
 }
 
 // drop takes away what is kept under a key, and counts what was of use.
 func (m *Memory) drop(primary Key) (taken []*item, deleted int) {
-	if _, ok := m.groups.GetEntryQuietly(primary); !ok {
-		return nil, 0 // the usual case, without a lock
-	}
 	now := m.now()
 	m.groups.Compute(primary, func(old *group, found bool) (*group, otter.ComputeOp) {
 		if !found {
