@@ -32,6 +32,7 @@ type fetch struct {
 	mu    sync.Mutex // guards what follows
 	over  bool       // the record is complete
 	left  *Record    // what is known of a client that has left before
+	told  bool       // the event of that one is out
 	alone bool       // there never was one: it only refreshes what is stored
 }
 
@@ -146,7 +147,9 @@ func (f *fetch) tell() {
 	default:
 		f.rec.adoptClient(f.left)
 	}
-	f.publish()
+	if !f.told {
+		f.publish()
+	}
 	if f.g.cfg.Observe != nil {
 		f.g.cfg.Observe(f.rec)
 	}
@@ -159,7 +162,7 @@ func (f *fetch) meet(x *exchange) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.over {
-		f.left = new(Record)
+		f.left, f.told = new(Record), x.meter.published
 		*f.left = *x.rec
 		return false
 	}

@@ -73,10 +73,12 @@ func (x *exchange) pass(out *outlet, p []byte) error {
 		x.rec.TTFT = time.Since(x.rec.Started)
 	}
 	m.response.add(p)
-	if x.g.cfg.Durable && !m.published {
+	if x.durable() {
 		last := m.left == int64(len(p))
 		if m.left -= int64(len(p)); last || m.reader != nil && m.reader.Ended() {
+			x.rec.BytesOut = out.written + int64(len(p)) // which go out if the event is safe
 			if err := x.publishDurably(); err != nil {
+				x.rec.BytesOut = out.written
 				return err
 			}
 		}
@@ -97,10 +99,16 @@ func (x *exchange) complete(out *outlet) error {
 			return err
 		}
 	}
-	if x.g.cfg.Durable && !x.meter.published {
+	if x.durable() {
 		return x.publishDurably()
 	}
 	return nil
+}
+
+// durable reports whether the end of the answer waits for an event. A fetch that has
+// failed leaves that to the request that it is for: something else may yet stand in.
+func (x *exchange) durable() bool {
+	return x.g.cfg.Durable && !x.meter.published && !(x.fetching && x.rec.Status >= http.StatusMultipleChoices)
 }
 
 // account settles what the request has used and what that costs, once.

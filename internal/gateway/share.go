@@ -185,6 +185,7 @@ func (x *exchange) passShared(reader *fill.Reader, head fill.Head) *apierr.Error
 		}
 		x.meter.response.add(chunk.Data)
 		if last.is(chunk.Data) && x.durableReader(reader, head.Status) {
+			x.rec.BytesOut = out.written + int64(len(chunk.Data)) // which go out if the event is safe
 			if err := x.publishDurably(); err != nil {
 				x.abort(&out, err, out.rc != nil)
 			}

@@ -276,6 +276,8 @@ func TestBounds(t *testing.T) {
 		complete    bool
 	}{
 		{"anthropic", "claude-sonnet-4-0", Maxima{Input: 1000, Output: 100}, nil, 1000*6000 + 100*15_000, true}, // as if written for an hour
+		{"anthropic", "claude-sonnet-4-0", Maxima{Input: 1000, Output: 100}, []string{"standard_only"}, 1000*6000 + 100*15_000, true},
+		{"gemini", "gemini-2.5-flash-image", Maxima{Output: 100}, nil, 100 * 30_000, true}, // which draws unasked
 		{"openai", "gpt-5.4", Maxima{Input: 271_999, Output: 100}, nil, 271_999*2500 + 100*15_000, true},
 		{"openai", "gpt-5.4", Maxima{Input: 272_000, Output: 100}, nil, 272_000*5000 + 100*22_500, true},
 		{"openai", "gpt-5.4", Maxima{Input: 1000, WebSearches: 2}, []string{"priority"}, 5_000_000 + 20_000_000, true},
