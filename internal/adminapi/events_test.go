@@ -78,7 +78,9 @@ func TestReplay(t *testing.T) {
 		first, second, third := eventOf(now.Add(-3*time.Hour), "m"), eventOf(now.Add(-2*time.Hour), "m"), eventOf(now.Add(-time.Hour), "m")
 		h.record(first, second, third)
 		sink := h.events.sinks["billing"]
-		h.until("delivered", func() bool { return sink.count(third.ID) == 1 && h.sink("billing")["pending"] == 0.0 })
+		h.until("delivered", func() bool {
+			return sink.count(third.ID) == 1 && h.events.sinks["archive"].count(third.ID) == 1 && h.sink("billing")["pending"] == 0.0
+		})
 		from := now.Add(-150 * time.Minute).UTC().Truncate(time.Second).Format(time.RFC3339)
 		got := must[object](h, 200, "POST", "/manage/events/replay", `{"sink":"billing","from":"`+from+`"}`)
 		if got["sink"] != "billing" || got["from"] != from || got["pending"] == nil {

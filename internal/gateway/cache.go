@@ -163,6 +163,7 @@ func (x *exchange) serveCached() *apierr.Error {
 		if d.Background && x.method != http.MethodHead { // what it brought would be no answer to GET
 			x.refresh(x.outboundCached())
 		}
+		x.returnHolds() // unless the refresh has them
 		return x.replay()
 	case httpcache.Timeout:
 		x.rec.Cache = CacheMiss

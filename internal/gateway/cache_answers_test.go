@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/sofatutor/caddy-llm-proxy/internal/fill"
 	"github.com/sofatutor/caddy-llm-proxy/internal/gateway"
 	"github.com/sofatutor/caddy-llm-proxy/internal/httpcache"
+	"github.com/sofatutor/caddy-llm-proxy/internal/ledger"
 	"github.com/sofatutor/caddy-llm-proxy/internal/project"
 	"github.com/sofatutor/caddy-llm-proxy/internal/secret"
 	"github.com/sofatutor/caddy-llm-proxy/internal/token"
@@ -338,4 +340,43 @@ func TestNoCacheIsNotJoined(t *testing.T) {
 			t.Errorf("the origin was asked %d times, want 3; answers: %s", n, strconv.Quote(fmt.Sprint(slices.Sorted(maps.Keys(tags)))))
 		}
 	})
+}
+
+// TestHoldsOfStaleAnswers: who gets a stale answer in place of a failed one has asked
+// the provider all the same, and who gets a stored one has not.
+func TestHoldsOfStaleAnswers(t *testing.T) {
+	pool, own, l := newCachePool(t), project.Limits{MaxRequests: of(10)}, newLedger(t)
+	defer pool.close()
+	origin := []func() (*http.Response, error){
+		func() (*http.Response, error) { return models("max-age=10, stale-if-error=1000", "Age: 20"), nil },
+		func() (*http.Response, error) {
+			return reply(http.StatusServiceUnavailable, "application/json", `{"error":{}}`), nil
+		},
+		func() (*http.Response, error) { return models("max-age=1000"), nil },
+	}
+	asked := 0
+	r := newRig(t, setup{
+		upstream: roundTripper(func(*http.Request) (*http.Response, error) { asked++; return origin[asked-1]() }),
+		token:    func(tk *token.Token) { tk.Policy.Limits, tk.Version = own, 1 },
+		gateway: func(c *gateway.Config) {
+			c.Limits.Ledger = l
+			c.Cache = &gateway.Cache{Store: pool, Fills: pool.fills, Rules: optedIn, Lease: func() fill.Lease { return unleased{} }}
+		},
+	})
+	for i, want := range []struct {
+		cache string
+		used  int64
+	}{{gateway.CacheMiss, 1}, {gateway.CacheStale, 2}, {gateway.CacheMiss, 3}, {gateway.CacheHit, 3}} {
+		a := r.do(r.models())
+		if a.Code != http.StatusOK || a.rec.Cache != want.cache {
+			t.Errorf("request %d: %d, %s, want a %s", i, a.Code, a.rec.Cache, want.cache)
+		}
+		var b ledger.Balance
+		for b = r.used(l, own); b.Held > 0; b = r.used(l, own) {
+			runtime.Gosched()
+		}
+		if b.Used != want.used {
+			t.Errorf("request %d: %d used, want %d", i, b.Used, want.used)
+		}
+	}
 }

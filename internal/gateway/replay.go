@@ -11,7 +11,6 @@ import (
 
 // replay answers with what is stored.
 func (x *exchange) replay() *apierr.Error {
-	x.returnHolds()
 	c := x.cached
 	e := c.stored
 	if x.rec.Cache = CacheHit; c.decision.Stale {
