@@ -116,7 +116,7 @@ func TestRedisReload(t *testing.T) {
 		t.Error("Redis is left behind")
 	}
 	for _, r := range []*runtime{first, third} {
-		for _, key := range r.keys[1:3] {
+		for _, key := range r.keys[2:4] {
 			if n, found := shared.References(key); found || n != 0 {
 				t.Errorf("%s is held %d times", key, n)
 			}

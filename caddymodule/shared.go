@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/sofatutor/caddy-llm-proxy/internal/heap"
 	"github.com/sofatutor/caddy-llm-proxy/internal/lease"
 	"github.com/sofatutor/caddy-llm-proxy/internal/provider"
 	"github.com/sofatutor/caddy-llm-proxy/internal/upstream"
@@ -45,11 +46,24 @@ func (t *transport) Destruct() error {
 	return nil
 }
 
+// memory is how the process collects garbage while there is a configuration.
+type memory struct{ *heap.Pacer }
+
+// Destruct implements [caddy.Destructor].
+func (m memory) Destruct() error {
+	m.Stop()
+	return nil
+}
+
 func newRuntime(cfg databaseConfig, logger *slog.Logger) (*runtime, error) {
-	r := &runtime{cfg: cfg, transports: make(map[string]*transport)}
+	r := &runtime{cfg: cfg, transports: make(map[string]*transport), keys: []string{"memory"}}
+	if _, _, err := shared.LoadOrNew("memory", func() (caddy.Destructor, error) { return memory{heap.Pace()}, nil }); err != nil {
+		return nil, err
+	}
 	key := cfg.key()
 	value, _, err := shared.LoadOrNew(key, func() (caddy.Destructor, error) { return newDatabase(cfg, logger), nil })
 	if err != nil {
+		r.close()
 		return nil, err
 	}
 	r.db = value.(*database)
