@@ -71,8 +71,11 @@ func (a *Alert) Text(amount int64) string {
 
 // String tells people what has happened.
 func (a *Alert) String() string {
-	text := fmt.Sprintf("%d %% of the %s's %s used: %s of %s, %s held, %s left", a.Percent, a.Scope, a.Limit,
-		a.Text(a.Used), a.Text(a.Amount), a.Text(a.Held), a.Text(a.Available))
+	text := fmt.Sprintf("%d %% of the %s's %s used: %s of %s", a.Percent, a.Scope, a.Limit, a.Text(a.Used), a.Text(a.Amount))
+	if a.Percent >= 100 && a.Used < a.Amount {
+		text = fmt.Sprintf("what is left of the %s's %s is not enough for a request: %s of %s used", a.Scope, a.Limit, a.Text(a.Used), a.Text(a.Amount))
+	}
+	text += fmt.Sprintf(", %s held, %s left", a.Text(a.Held), a.Text(a.Available))
 	if !a.ResetsAt.IsZero() {
 		text += ", until " + a.ResetsAt.UTC().Format(time.RFC3339)
 	}

@@ -95,6 +95,16 @@ func TestAlertJSON(t *testing.T) {
 	}
 }
 
+// TestAlertOfExhaustion: all of it is used up, though not all of it was spent.
+func TestAlertOfExhaustion(t *testing.T) {
+	e := budgetAlert()
+	e.Alert.Percent = 100
+	want := "what is left of the token's budget_usd is not enough for a request: 8.03 of 10 used, 0.5 held, 1.47 left, until 2025-07-01T00:00:00Z"
+	if got := e.Alert.String(); got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
 // TestAlertDocumented: the alert that the documentation shows is one.
 func TestAlertDocumented(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/events.md")

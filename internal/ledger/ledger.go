@@ -32,8 +32,9 @@ type Config struct {
 	// OnOvershoot hears what a provider has billed beyond a request's hold, which was
 	// charged all the same.
 	OnOvershoot func(a Account, nano int64)
-	// OnThreshold hears that so many percent of a limit, one of Thresholds, are used:
-	// on one of all nodes, and at most once in each period.
+	// OnThreshold hears that so many percent of a limit, one of Thresholds, are used: on
+	// one of all nodes, and at most once in each period. 100 also says that what is left
+	// was not enough for a request, with half of it used.
 	OnThreshold func(a Account, percent int, b Balance)
 	// OnForfeit hears of what was left of the lease of a process that is gone.
 	OnForfeit func(a Account, amount int64)

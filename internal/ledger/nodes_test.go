@@ -188,6 +188,52 @@ func TestThresholds(t *testing.T) {
 	})
 }
 
+// TestThresholdOfExhaustion: a budget is used up once what is left is too little for a
+// request that it would have been enough for, and not before.
+func TestThresholdOfExhaustion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var told []int
+		var used int64
+		l := start(t, newBook(), func(c *ledger.Config) {
+			c.OnThreshold = func(_ ledger.Account, percent int, balance ledger.Balance) {
+				mu.Lock()
+				defer mu.Unlock()
+				told, used = append(told, percent), balance.Used
+			}
+		})
+		heard := func(want ...int) {
+			t.Helper()
+			time.Sleep(3 * time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(told, want) {
+				t.Errorf("told of %v, want %v", told, want)
+			}
+		}
+		a := account(ledger.Money, project.Total)
+		hold(t, l, demand(a, 1000, 400)).Settle(400)
+		refused(t, l, ledger.Exceeded, demand(a, 1000, 700)) // while more than half is left
+		heard()
+		hold(t, l, demand(a, 1000, 400)).Settle(150)
+		heard(50)
+		refused(t, l, ledger.HoldTooLarge, demand(a, 1000, 1001))
+		under := hold(t, l, demand(a, 1000, 400))
+		refused(t, l, ledger.InFlight, demand(a, 1000, 100)) // it may fit in a moment
+		heard(50)
+		under.Settle(10)
+		heard(50)
+		refused(t, l, ledger.Exceeded, demand(a, 1000, 450))
+		heard(50, 100)
+		if used != 560 {
+			t.Errorf("%d used when it was told of", used)
+		}
+		refused(t, l, ledger.Exceeded, demand(a, 1000, 450))
+		hold(t, l, demand(a, 1000, 400)).Settle(400)
+		heard(50, 100)
+	})
+}
+
 // TestThresholdsOfRaisedLimit: a limit that was raised has thresholds of its own, and is
 // told of at each of them; one that was lowered, at none of which was told before.
 func TestThresholdsOfRaisedLimit(t *testing.T) {

@@ -63,7 +63,7 @@ type Result struct {
 	Alert   int64 // the threshold that was crossed; 0: none
 }
 
-// Thresholds are the percentages of a limit of which somebody is told.
+// Thresholds are the percentages of a limit of which somebody is told, see [Row.reached].
 var Thresholds = [...]int64{50, 80, 100}
 
 // wantedFor is how long nobody leases more than needed after somebody was refused.
@@ -113,12 +113,24 @@ func (op *Op) Decide(row *Row, lease *Lease, others int, now int64, ttl time.Dur
 		row.WantedAt, r.Wanted = now, true
 	}
 	for _, percent := range Thresholds {
-		if row.Limit > 0 && percent > row.Alerted && row.Spent+row.Forfeited >= portion(row.Limit, percent) {
+		if row.Limit > 0 && percent > row.Alerted && row.reached(percent, r.Refused) {
 			row.Alerted, r.Alert = percent, percent
 		}
 	}
 	r.Row = *row
 	return r
+}
+
+// reached reports whether so many percent of the limit are used. All of it is, too, once
+// what is left was not enough for a request: what is held for requests is more than they
+// cost in the end, so that a budget never comes to its last cent. One that the whole limit
+// would not have been enough for, or while half of it is unused, tells nothing of that.
+func (r *Row) reached(percent, refused int64) bool {
+	used := r.Spent + r.Forfeited
+	if percent == 100 && refused > r.Limit-used && refused <= r.Limit && used >= portion(r.Limit, Thresholds[0]) {
+		return true
+	}
+	return used >= portion(r.Limit, percent)
 }
 
 // portion is so many percent of a limit, rounded up.
