@@ -67,8 +67,8 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //	}
 func (a *App) unmarshal(d *caddyfile.Dispenser) error {
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArg(d, "options belong in the block of llm_proxy, one a line"); err != nil {
+		return err
 	}
 	seen := make(once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {

@@ -41,8 +41,8 @@ const (
 //		redis on|off
 //	}
 func parseCache(d *caddyfile.Dispenser) (*Cache, error) {
-	if d.NextArg() {
-		return nil, d.ArgErr()
+	if err := noArg(d, "write a block, such as cache { memory 256MiB }, each option on a line of its own; which answers are kept, the llm_proxy directives say"); err != nil {
+		return nil, err
 	}
 	c := new(Cache)
 	seen := make(once)

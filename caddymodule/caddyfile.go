@@ -26,6 +26,14 @@ func unknownOption(d *caddyfile.Dispenser, known string) error {
 	return d.Errf("unknown option %q; expected one of: %s", d.Val(), known)
 }
 
+// noArg refuses a further argument, and says what to write.
+func noArg(d *caddyfile.Dispenser, instead string) error {
+	if !d.NextArg() {
+		return nil
+	}
+	return d.Errf("unexpected %q: %s", d.Val(), instead)
+}
+
 // oneArg reads the one argument of an option.
 func oneArg(d *caddyfile.Dispenser) (string, error) {
 	option := d.Val()

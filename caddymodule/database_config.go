@@ -173,8 +173,8 @@ func parseDatabase(d *caddyfile.Dispenser) (*Database, error) {
 			return nil, d.Err("where the database is must not be empty; leave it out for SQLite's default, or write a path such as /var/lib/llm-proxy/llm-proxy.db")
 		}
 	}
-	if d.NextArg() {
-		return nil, d.ArgErr()
+	if err := noArg(d, "database takes a driver and where the database is; quote what holds spaces"); err != nil {
+		return nil, err
 	}
 	if db.Driver == driverPostgres && db.DSN == "" {
 		return nil, d.Err("expected where PostgreSQL is, such as: database postgres {env.DATABASE_URL}")

@@ -153,8 +153,8 @@ func (c *HandlerCache) check() error {
 //		store_headers <globs...>
 //	}
 func parseHandlerCache(d *caddyfile.Dispenser) (*HandlerCache, error) {
-	if d.NextArg() {
-		return nil, d.ArgErr()
+	if err := noArg(d, "write a block, such as cache { mode opt_in }, each option on a line of its own; without cache nothing is kept"); err != nil {
+		return nil, err
 	}
 	c := new(HandlerCache)
 	seen := make(once)

@@ -30,8 +30,8 @@ func parseHandler(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArg(d, "llm_proxy takes nothing but a matcher; write its options in a block, one a line, such as provider openai"); err != nil {
+		return err
 	}
 	seen := make(once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -99,8 +99,8 @@ func parseAdmin(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //	llm_proxy_admin [<matcher>]
 func (h *Admin) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
-	if d.NextArg() {
-		return d.ArgErr()
+	if err := noArg(d, "llm_proxy_admin takes nothing but a matcher, once"); err != nil {
+		return err
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		return d.Errf("unknown option %q; llm_proxy_admin has none", d.Val())

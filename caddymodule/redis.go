@@ -86,9 +86,7 @@ func parseRedis(d *caddyfile.Dispenser) (*Redis, error) {
 			r.URLs, err = args(d, nil)
 		case option == "cluster":
 			r.Cluster = true
-			if d.NextArg() {
-				err = d.ArgErr()
-			}
+			err = noArg(d, "cluster takes no value")
 		case option == "sentinel":
 			r.Sentinel, err = oneArg(d)
 		default:

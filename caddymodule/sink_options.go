@@ -16,9 +16,9 @@ import (
 
 // sinkBlock reads the block of a sink whose options come once each, but header.
 func sinkBlock(d *caddyfile.Dispenser, read func(option string) error) error {
-	d.Next() // the name
-	if d.NextArg() {
-		return d.ArgErr()
+	d.Next()
+	if err := noArg(d, "write the options of "+d.Val()+" in a block, one a line"); err != nil {
+		return err
 	}
 	seen := make(once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
